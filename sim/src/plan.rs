@@ -535,6 +535,11 @@ pub enum FaultKind {
         /// How long it is down.
         down_ms: u64,
     },
+    /// A machine is lost with all it holds, and never comes back; not while a group would have no majority without it.
+    GoneForGood {
+        /// The node.
+        node: u16,
+    },
     /// A machine joins the cluster, if it is none of its nodes yet and never was.
     Join {
         /// The machine.

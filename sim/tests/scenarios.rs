@@ -102,6 +102,18 @@ fn a_move_to_a_disk_that_is_full_for_long_goes_to_another_node() {
 }
 
 #[test]
+fn machines_that_are_lost_for_good_one_after_the_other_are_made_anew() {
+    for (seed, nodes, lost) in [(1, (4, 0), 1), (2, (5, 0), 2), (3, (5, 1), 3), (4, (4, 2), 3)] {
+        let gone =
+            (0..lost).map(|at| (BEGINS_MS + 15_000 + u64::from(at) * 25_000, FaultKind::GoneForGood { node: at }));
+        let joins = (nodes.0..nodes.0 + nodes.1).map(|node| (BEGINS_MS, FaultKind::Join { node }));
+        let run = run(seed, nodes, joins.chain(gone));
+        assert_eq!(run.violation, None, "{lost} of {nodes:?}");
+        assert_eq!(run.faults["machine lost for good"], u64::from(lost), "{lost} of {nodes:?}");
+    }
+}
+
+#[test]
 fn a_target_whose_disk_fills_holds_nothing_up() {
     for room_bytes in [0, 4_096, 20_000, 60_000, 120_000] {
         let full = FaultKind::DiskFills { node: 3, room_bytes, ms: 15_000 };

@@ -389,6 +389,11 @@ bugs! {
     /// A node is drained although a group has no majority without it and those that are drained already. Breaks: an announced absence
     /// stops nothing.
     DrainCostsQuorum = "drain-costs-quorum",
+    /// What a dead node held is made anew only while all other replicas of its group are there and well. Breaks: a group that has a
+    /// majority becomes whole again.
+    RepairWaitsForAll = "repair-waits-for-all",
+    /// A group that moves counts as one that has its target's replicas already. Breaks: an announced absence stops nothing.
+    MovingCountedAsMoved = "moving-counted-as-moved",
     /// A node that comes with an empty data folder is let in under its old name: its peers take it for the one they know, and
     /// it opens the replicas that it has forgotten itself. (Either of the two alone is made harmless by the other.) Breaks: a
     /// replica that has forgotten its votes and entries is not counted.

@@ -41,6 +41,7 @@ pub(super) fn draw(options: &Options, theme: Theme, random: &mut ChaCha8Rng) -> 
         Theme::ColdDamage => draft.rounds(Draft::cold_damage),
         Theme::PassedOn => draft.rounds(Draft::handed_on),
         Theme::OldMaps => draft.rounds(Draft::led_by_an_old_map),
+        Theme::Lost => draft.lost_for_good(),
     }
     let mut faults = draft.faults;
     faults.iter_mut().for_each(|fault| fault.at_ms = fault.at_ms.min(options.safety_ms - 1));

@@ -102,7 +102,7 @@ pub(super) fn draw(
         Theme::SlowSnapshots => Taste::large_writes(),
         Theme::Overtaken => Taste::small_writes(),
         Theme::PassedOn => Taste::one_key(),
-        Theme::Swarm | Theme::TakenBack | Theme::HeldFollowers | Theme::ColdDamage | Theme::OldMaps => {
+        Theme::Swarm | Theme::TakenBack | Theme::HeldFollowers | Theme::ColdDamage | Theme::OldMaps | Theme::Lost => {
             Taste::draw(options, random)
         }
     };

@@ -6,7 +6,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 /// How many plans are about each theme. New ones come last: so the plans of other themes stay as they are.
-const SHARES: [(Theme, f64); 7] = [
+const SHARES: [(Theme, f64); 8] = [
     (Theme::SlowSnapshots, 0.02),
     (Theme::TakenBack, 0.02),
     (Theme::HeldFollowers, 0.02),
@@ -14,6 +14,7 @@ const SHARES: [(Theme, f64); 7] = [
     (Theme::ColdDamage, 0.02),
     (Theme::PassedOn, 0.02),
     (Theme::OldMaps, 0.02),
+    (Theme::Lost, 0.06),
 ];
 
 /// What a plan is about.
@@ -35,6 +36,8 @@ pub(super) enum Theme {
     PassedOn,
     /// A node that was cut off while another one left comes to lead with the map of before.
     OldMaps,
+    /// Machines are lost for good, one after the other, while others come and go.
+    Lost,
 }
 
 impl Theme {
@@ -56,6 +59,7 @@ impl Theme {
             Self::ColdDamage => Self::fit_cold_damage(options),
             Self::PassedOn => Self::fit_passed_on(options, random),
             Self::OldMaps => Self::fit_old_maps(options, random),
+            Self::Lost => Self::fit_lost(options, random),
         }
         theme
     }
@@ -126,6 +130,16 @@ impl Theme {
         options.disk.sync_max_us = options.disk.sync_min_us + 500;
         (options.snapshots_lost_permille, options.snapshots_late_ms) = (0, 0);
         (options.queue_requests_max, options.queue_bytes_max) = (0, 0);
+    }
+
+    /// More nodes than a shard has replicas, and time for what was lost to be made anew before the next one is lost.
+    fn fit_lost(options: &mut Options, random: &mut ChaCha8Rng) {
+        let spares = pick(random, &[0, 1, 2]);
+        options.set_nodes(5, spares, random);
+        options.shards = pick(random, &[1, 2, 4]);
+        options.safety_ms = options.safety_ms.max(SAFETY_MS_MIN * 3);
+        options.repair_hold_ms = pick(random, &[0, 0, 3_000]);
+        options.snapshots_late_ms = options.snapshots_late_ms.min(400);
     }
 
     /// Nodes of which none joins later, so that it is known who holds what, and shards enough. A network that gets a move under way within a second.

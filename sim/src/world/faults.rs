@@ -153,6 +153,7 @@ impl World<'_> {
                 }
                 wiped
             }
+            FaultKind::GoneForGood { node } => self.lose_for_good(usize::from(node)),
             FaultKind::MadeUpMap { node } => self.make_up_map(usize::from(node)),
             FaultKind::Join { node } => {
                 let verb = self.join_of(usize::from(node));
@@ -377,6 +378,7 @@ pub(super) fn name(kind: &FaultKind) -> &'static str {
         FaultKind::FlipBit { .. } => "bit flip",
         FaultKind::MisdirectWrite { .. } => "misdirected write",
         FaultKind::Wipe { .. } => "disk swapped",
+        FaultKind::GoneForGood { .. } => "machine lost for good",
         FaultKind::MadeUpMap { .. } => "map made up",
         FaultKind::Join { .. } => "join",
         FaultKind::Remove { .. } => "remove",

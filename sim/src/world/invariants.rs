@@ -82,6 +82,11 @@ pub(super) struct Seen {
 }
 
 impl Invariants {
+    /// Who replicates each shard as of the last entry that anyone has applied.
+    pub(super) fn newest_memberships(&self) -> impl Iterator<Item = (ShardId, &Membership)> {
+        self.newest_memberships.iter().map(|(shard, (_, membership))| (*shard, membership))
+    }
+
     /// A replica had its turn.
     pub(super) fn handle_turn(
         &mut self,

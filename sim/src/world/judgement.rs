@@ -66,6 +66,7 @@ impl World<'_> {
                 if let Some((property, what)) = self.unsettled() {
                     if self.settles < SETTLES_MAX {
                         self.settles += 1;
+                        self.allow_repair_if_braked();
                         self.queue.push(self.now().after_ms(SETTLE_MS), Event::Judge);
                         return false;
                     }

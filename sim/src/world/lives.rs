@@ -146,7 +146,13 @@ pub(super) fn most_clocks_are_right(plan: &Plan) -> bool {
     let wrong = (0..plan.options.nodes + plan.options.spares).filter(|node| jumps(*node)).count();
     // Of the nodes that stay, a majority may be wrong, whoever the others are.
     let resizes = |kind: &FaultKind| {
-        matches!(kind, FaultKind::Join { .. } | FaultKind::Remove { .. } | FaultKind::Replace { .. })
+        matches!(
+            kind,
+            FaultKind::Join { .. }
+                | FaultKind::Remove { .. }
+                | FaultKind::Replace { .. }
+                | FaultKind::GoneForGood { .. }
+        )
     };
     let wrong_max = if plan.faults.iter().any(|fault| resizes(&fault.kind)) { 0 } else { (plan.options.nodes - 1) / 2 };
     wrong <= usize::from(wrong_max)
@@ -163,7 +169,8 @@ fn outages_ms(plan: &Plan) -> u64 {
         | FaultKind::Restart { down_ms, .. }
         | FaultKind::MisdirectWrite { down_ms, .. }
         | FaultKind::Wipe { down_ms, .. } => Some(down_ms),
-        FaultKind::PanicShard { .. }
+        FaultKind::GoneForGood { .. }
+        | FaultKind::PanicShard { .. }
         | FaultKind::SyncFails { .. }
         | FaultKind::WriteFails { .. }
         | FaultKind::ReadsFail { .. }

@@ -3,10 +3,10 @@
 
 use super::World;
 use kvorum_core::map_keeper::Looked;
-use kvorum_core::ring::NodeState;
 use kvorum_core::ring::decide::Change;
 use kvorum_core::ring::rebalance::Step;
-use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use kvorum_core::ring::{NodeState, ShardGroup};
+use kvorum_protocol::{NodeId, ReplicaId};
 
 impl World<'_> {
     /// A node's keeper looks at the map, if that is due.
@@ -33,7 +33,9 @@ impl World<'_> {
                 Some(Change::DataKey(_)) => self.count("data keys taken into use"),
                 Some(Change::Down(_)) => self.count("nodes found down, or up again"),
                 Some(Change::Steps(steps)) => {
-                    let instead = |step: &&Step| matches!(step, Step::Retarget { .. } | Step::Restore { .. });
+                    let instead = |step: &&Step| {
+                        matches!(step, Step::Retarget { .. } | Step::Restore { .. } | Step::Withdraw { .. })
+                    };
                     let instead = steps.iter().filter(instead).count() as u64;
                     self.count("steps of replicas");
                     self.add("moves whose target was lost", instead);
@@ -69,7 +71,7 @@ impl World<'_> {
 
     /// What is not as the ring map wants it, if anything isn't: every replica open, in its group, and up to date.
     pub(super) fn unfinished(&self) -> Option<String> {
-        let members = self.nodes.iter().enumerate().filter(|(_, node)| self.ring.has_node(node.id));
+        let members = self.nodes.iter().enumerate().filter(|(_, node)| self.ring.has_node(node.id) && !node.gone);
         for (at, node) in members {
             let follows = node.process.as_ref().and_then(|process| process.router.agreed_ring()).map(|ring| ring.epoch);
             if follows != Some(self.ring.epoch) {
@@ -81,14 +83,20 @@ impl World<'_> {
         {
             return Some(format!("{} is still being removed: {:?}", node.name, self.ring));
         }
-        if let Some(node) = self.ring.nodes.iter().find(|node| node.down) {
+        if let Some(node) = self.ring.nodes.iter().find(|node| node.down && !self.is_gone(NodeId(node.id))) {
             return Some(format!("{} is still down by the map", node.name));
         }
-        if let Some((shard, group)) = self.ring.group_ids().zip(self.ring.groups()).find(|(_, group)| group.is_moving())
-        {
+        // With too few nodes left, a move whose target is lost has nowhere else to go.
+        let is_stranded = |shard, group: &ShardGroup| {
+            let nodes = group.held().filter_map(|held| self.ring.node_at(held.node));
+            !self.may_be_whole(shard) && nodes.map(|node| NodeId(node.id)).any(|id| self.is_gone(id))
+        };
+        let mut moving = self.ring.group_ids().zip(self.ring.groups()).filter(|(_, group)| group.is_moving());
+        if let Some((shard, group)) = moving.find(|(shard, group)| !is_stranded(*shard, group)) {
             return Some(format!("shard {shard} is still moving: {group:?}"));
         }
-        for shard in (0..self.ring.shards.len() as u16).map(ShardId).chain([ShardId::META]) {
+        let settled = self.ring.group_ids().zip(self.ring.groups()).filter(|(_, group)| !group.is_moving());
+        for (shard, _) in settled {
             let wanted: Vec<ReplicaId> = self.ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect();
             let mut most = None;
             let mut least = None;
@@ -96,6 +104,12 @@ impl World<'_> {
                 let Some(id) = self.ring.node_of(shard, ReplicaId(held.replica)) else { continue };
                 let Some(node) = self.nodes.iter().find(|node| node.id == id) else { continue };
                 let of = |id: NodeId| format!("shard {shard}, replica {} on node {id}", held.replica);
+                if node.gone {
+                    if self.may_be_whole(shard) {
+                        return Some(format!("{} is on a machine that is gone, and others could hold it", of(node.id)));
+                    }
+                    continue;
+                }
                 let host = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref());
                 let Some(host) = host.filter(|host| host.shard().replica().0 == held.replica) else {
                     return Some(format!("{} is not open", of(node.id)));

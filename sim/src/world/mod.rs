@@ -191,7 +191,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 58] = [
+const COVERAGE: [&str; 59] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -230,6 +230,7 @@ const COVERAGE: [&str; 58] = [
     "nodes found down, or up again",
     "steps of replicas",
     "moves whose target was lost",
+    "machines lost while replicas moved",
     "nodes removed",
     "verbs done",
     "replicas erased after a move",

@@ -164,8 +164,8 @@ pub(super) struct Node {
     pub(super) joined: Option<RingMap>,
     /// Whether it founds the cluster.
     pub(super) founds: bool,
-    /// It knows that it was removed.
-    pub(super) left: bool,
+    /// It knows that it was removed, or is lost for good.
+    pub(super) gone: bool,
 }
 
 /// How a node crashes and comes back.
@@ -329,7 +329,7 @@ impl Node {
             stopped_cleanly: false,
             joined: None,
             founds,
-            left: false,
+            gone: false,
         }
     }
 
@@ -354,7 +354,7 @@ impl Node {
 
     /// Whether its process may start.
     pub(super) fn is_member(&self) -> bool {
-        !self.left && (self.founds || self.joined.is_some())
+        !self.gone && (self.founds || self.joined.is_some())
     }
 
     /// Starts the process: replays the journal, opens the journal, then every replica of the ring. Returns what became

@@ -1,14 +1,17 @@
 //! Machines that join the cluster, and nodes that leave it.
 
-use super::node::Crash;
+use super::node::{Crash, Process};
 use super::queue::Moment;
 use super::{Event, World};
+use kvorum_core::health::fitness::Unfit;
 use kvorum_core::map_keeper::Asked;
 use kvorum_core::ring::rebalance::{self, Standing};
 use kvorum_core::ring::verbs::Verb;
-use kvorum_core::ring::{Holder, NodeState, RingNode, ShardGroup};
+use kvorum_core::ring::{NodeState, RingNode, ShardGroup};
+use kvorum_core::shard::Shard;
 use kvorum_protocol::peer::Levels;
-use kvorum_protocol::{NewNode, NodeId};
+use kvorum_protocol::{NewNode, NodeId, ReplicaId, ShardId};
+use std::collections::BTreeSet;
 
 /// An operator asks again so often.
 const ASK_AGAIN_MS: u64 = 250;
@@ -27,7 +30,7 @@ impl World<'_> {
     /// The verb that has a machine join; `None` if it is a founder, runs, or has been part of the cluster.
     pub(super) fn join_of(&self, at: usize) -> Option<Verb> {
         let node = self.nodes.get(at).filter(|_| at >= usize::from(self.plan.options.nodes))?;
-        let is_new = node.process.is_none() && !node.left && node.joined.is_none();
+        let is_new = node.process.is_none() && !node.gone && node.joined.is_none();
         is_new.then(|| {
             Verb::Join(Box::new(NewNode {
                 id: node.id,
@@ -97,15 +100,21 @@ impl World<'_> {
     fn look_at_drained(&mut self, at: usize) {
         let ring = self.nodes[at].process.as_ref().and_then(|process| process.router.agreed_ring());
         let Some(ring) = ring else { return };
-        let is_drained = |held: &&Holder| {
-            let node = ring.node_at(held.node);
-            node.is_some_and(|node| node.state == NodeState::Draining)
+        let is_away =
+            |shard: ShardId, voter: &ReplicaId| ring.node_of(shard, *voter).is_some_and(|id| ring.is_draining(id));
+        // Who votes is known to whoever has applied the group's last change.
+        let stops = |shard: ShardId, voters: &[ReplicaId]| {
+            voters.iter().filter(|voter| is_away(shard, voter)).count() * 2 >= voters.len().max(1)
         };
-        let stops = |group: &ShardGroup| group.replicas.iter().filter(is_drained).count() * 2 >= group.replicas.len();
-        let mut groups = ring.group_ids().zip(ring.groups()).filter(|(_, group)| !group.is_moving());
-        if let Some((shard, group)) = groups.find(|(_, group)| stops(group)) {
-            let detail =
-                format!("shard {shard} has {group:?}, and no majority without the drained nodes of {:?}", ring.nodes);
+        let stopped = self.invariants.newest_memberships().find(|(shard, membership)| {
+            let outgoing = &membership.voters_outgoing;
+            stops(*shard, &membership.voters) || !outgoing.is_empty() && stops(*shard, outgoing)
+        });
+        if let Some((shard, membership)) = stopped {
+            let detail = format!(
+                "shard {shard} has {membership:?}, and no majority without the drained nodes of {:?}",
+                ring.nodes
+            );
             self.violate("drain", detail);
         }
     }
@@ -127,16 +136,72 @@ impl World<'_> {
     /// A node has learnt that it was removed: its process ends, and nobody starts it again.
     pub(super) fn leave(&mut self, at: usize) {
         self.count("processes of removed nodes");
-        self.nodes[at].left = true;
+        self.nodes[at].gone = true;
         self.kill(at, Crash { power: false, down_ms: 0 }, "it was removed");
+    }
+
+    /// A machine is lost for good, if every group has a majority without it: of replicas that are open elsewhere, and whose medium is
+    /// sound.
+    pub(super) fn lose_for_good(&mut self, at: usize) -> bool {
+        // Who has said that it stops is waited for, for longer than a run lasts.
+        let stops = |process: &Process| process.router.fitness().reasons().contains(Unfit::Stopping);
+        let is_member = self.nodes.get(at).is_some_and(|node| {
+            node.process.as_ref().is_some_and(|process| !stops(process)) && self.ring.has_node(node.id)
+        });
+        if !is_member || !self.ring.group_ids().all(|shard| self.goes_on_without(shard, at)) {
+            return false;
+        }
+        if self.ring.groups().any(ShardGroup::is_moving) {
+            self.count("machines lost while replicas moved");
+        }
+        self.nodes[at].gone = true;
+        self.kill(at, Crash { power: false, down_ms: 0 }, "it is lost for good");
+        self.nodes[at].files.wipe();
+        true
+    }
+
+    /// Whether a shard's replicas elsewhere are a majority of each membership that any of its replicas knows.
+    fn goes_on_without(&self, shard: ShardId, at: usize) -> bool {
+        let open = |other: &usize| {
+            let process = self.nodes[*other].process.as_ref()?;
+            Some((*other, process.shards.get(&shard)?.host.as_ref()?.shard()))
+        };
+        let open: Vec<(usize, &Shard)> = (0..self.nodes.len()).filter_map(|other| open(&other)).collect();
+        let elsewhere = open.iter().filter(|(other, _)| *other != at && self.nodes[*other].medium.is_sound());
+        let left: BTreeSet<ReplicaId> = elsewhere.map(|(_, replica)| replica.replica()).collect();
+        let is_enough = |voters: &[ReplicaId]| {
+            voters.is_empty() || voters.iter().filter(|voter| left.contains(voter)).count() > voters.len() / 2
+        };
+        let goes_on = |replica: &Shard| {
+            let membership = replica.membership();
+            is_enough(&membership.voters) && is_enough(&membership.voters_outgoing)
+        };
+        !left.is_empty() && open.iter().all(|(_, replica)| goes_on(replica))
+    }
+
+    /// Whether a node of the map is lost for good.
+    pub(super) fn is_gone(&self, id: NodeId) -> bool {
+        self.nodes.iter().any(|node| node.id == id && node.gone)
+    }
+
+    /// Whether there are nodes enough for all replicas of a shard.
+    pub(super) fn may_be_whole(&self, shard: ShardId) -> bool {
+        let stays = |node: &&RingNode| node.state == NodeState::Up && !self.is_gone(NodeId(node.id));
+        self.ring.nodes.iter().filter(stays).count() >= self.ring.replicas(shard).len()
+    }
+
+    /// So many machines are lost that nothing is made anew by itself: an operator has it done.
+    pub(super) fn allow_repair_if_braked(&mut self) {
+        let lost = self.ring.nodes.iter().filter(|node| self.is_gone(NodeId(node.id))).count();
+        if lost > (self.ring.nodes.len() / 3).max(1) {
+            self.begin_to_ask(Verb::AllowRepair);
+        }
     }
 
     /// Whether what nodes hold that are to be removed has no place.
     pub(super) fn nothing_can_move(&self) -> bool {
-        let standing = |node: &RingNode| {
-            let up = node.state != NodeState::Removing;
-            Standing { eligible: up, may_receive: up }
-        };
+        let standing =
+            |node: &RingNode| Standing::of(node.state != NodeState::Removing && !self.is_gone(NodeId(node.id)));
         let standings: Vec<Standing> = self.ring.nodes.iter().map(standing).collect();
         rebalance::wanted(&self.ring, &standings).is_err()
     }

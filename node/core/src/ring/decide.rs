@@ -223,16 +223,19 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
     if !seen.places {
         return waits;
     }
-    match rebalance::wanted_of(ring, seen) {
-        Ok(wanted) => match rebalance::next_steps(ring, seen, &wanted) {
-            Some((next, steps)) => MapDecision::Change(Box::new(next), Change::Steps(steps)),
-            None => waits,
-        },
+    let wanted = rebalance::wanted_of(ring, seen);
+    // While there is no place for all, what has one does not wait for the rest.
+    let usable = wanted.clone().unwrap_or_else(|_| rebalance::wanted_in_part(ring, seen));
+    match (rebalance::next_steps(ring, seen, &usable), wanted) {
+        (Some((next, steps)), _) => MapDecision::Change(Box::new(next), Change::Steps(steps)),
+        (None, Ok(_)) => waits,
         // A cluster that has always been like that has nothing to move.
-        Err(_) if waits != MapDecision::Rest || ring.nodes.iter().all(|node| node.state != NodeState::Removing) => {
+        (None, Err(_))
+            if waits != MapDecision::Rest || ring.nodes.iter().all(|node| node.state != NodeState::Removing) =>
+        {
             waits
         }
-        Err(why) => MapDecision::Blocked(why),
+        (None, Err(why)) => MapDecision::Blocked(why),
     }
 }
 
@@ -315,17 +318,28 @@ impl Seen {
 
     /// Whether a group can go on without its replica on a node: the others that are there and well are a majority.
     fn others_are_a_quorum(&self, ring: &RingMap, shard: ShardId, without: NodeId) -> bool {
-        self.well(ring, shard).filter(|node| *node != without).count() > ring.replicas(shard).len() / 2
+        self.has_quorum(ring, shard, |node| node != without)
     }
 
-    /// Whether a group's replicas that are there and well are a majority.
-    pub(super) fn has_quorum(&self, ring: &RingMap, shard: ShardId) -> bool {
-        self.well(ring, shard).count() > ring.replicas(shard).len() / 2
+    /// Whether a group's replicas that are there and well are a majority, of those on nodes that `counts` approves of. If the group
+    /// moves, they are one of each set of voters that it may have on its way.
+    pub(super) fn has_quorum(&self, ring: &RingMap, shard: ShardId, counts: impl Fn(NodeId) -> bool) -> bool {
+        let Some(group) = ring.group(shard) else { return false };
+        let sets = group.possible_voters();
+        let counted = if planted(Bug::MovingCountedAsMoved) { &sets[..1] } else { &sets };
+        counted.iter().all(|voters| self.is_majority(ring, shard, voters, &counts))
     }
 
-    /// The nodes that hold a replica of a group which should vote, and which is there and well.
-    pub(super) fn well(&self, ring: &RingMap, shard: ShardId) -> impl Iterator<Item = NodeId> {
-        ring.replicas(shard).iter().filter_map(move |held| self.well_node_of(ring, shard, *held))
+    /// Whether the group may have a majority that is there and well, as far as the map tells: one that moves has any of several sets
+    /// of voters.
+    pub(super) fn may_have_quorum(&self, ring: &RingMap, shard: ShardId) -> bool {
+        let Some(group) = ring.group(shard) else { return false };
+        group.possible_voters().iter().any(|voters| self.is_majority(ring, shard, voters, &|_| true))
+    }
+
+    fn is_majority(&self, ring: &RingMap, shard: ShardId, voters: &[Holder], counts: &dyn Fn(NodeId) -> bool) -> bool {
+        let well = voters.iter().filter_map(|held| self.well_node_of(ring, shard, *held)).filter(|node| counts(*node));
+        well.count() > voters.len() / 2
     }
 
     /// The node of a replica, if that is there and well.
@@ -390,7 +404,8 @@ impl Words {
     /// So one of these must have sent it:
     ///
     /// - A majority of the nodes that hold the group in the known map. Each change of the map was committed by a majority of the
-    ///   group, and each node sends it to every peer, when it learns it, when they meet, and every 10 s.
+    ///   group. The nodes that hold the group send it to every peer that does not have it: when they learn it or meet the peer, and
+    ///   every 10 s while it lags. The others send it to a peer that has lagged for 10 s, or has had no map for 2 s.
     /// - At least two nodes, and a majority of those that hold the group in the new map, or of all its nodes; this one left out.
     ///   Those that the known map names may be gone: nodes are removed, and a node that was wiped knows the first map only.
     ///   After a recovery the group may be on one node. Its word is enough for a node that joins, which has nothing to lose and

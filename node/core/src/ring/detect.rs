@@ -3,10 +3,18 @@
 //! A node is heard if the leader is connected with it, or if at least half of the nodes that report are: a link that only the leader
 //! has lost is no reason to give a node up (partial partitions, cockroachdb/cockroach#84289).
 
-use super::{DECLINED_FOR_MS, MOVE_IDLE_MAX_MS, NodeState, RingMap};
+use super::{DECLINED_FOR_MS, Holder, MOVE_IDLE_MAX_MS, NodeSlot, NodeState, RingMap, ShardGroup};
 use crate::clock::Nanos;
+use crate::snapshot::limits::OFFERS_MAX;
 use kvorum_protocol::{NodeId, ShardId, TokenId};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A newcomer that has to begin anew is as good as one that goes on, so often. One whose disk takes no more begins anew for ever.
+const BEGUN_ANEW_MAX: u32 = 3;
+/// A newcomer is excused for so long at most: what sends to nobody else for so long sends to nobody.
+const EXCUSED_MAX_MS: u64 = 3 * MOVE_IDLE_MAX_MS;
+/// A newcomer that took something in within this time is at it, in milliseconds: chunks that were lost are pulled again within it.
+const AT_IT_MS: u64 = 30_000;
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -28,10 +36,33 @@ struct Moving {
     of: u64,
     /// When it was first seen.
     since: Nanos,
-    /// How far the newcomer was last, if its node tells.
+    /// How far the newcomer has come, if its node tells.
     taken_in: Option<u64>,
-    /// When that changed.
+    /// When it came further.
     changed_at: Nanos,
+    /// It has come further since the move began.
+    has_begun: bool,
+    /// How often it had to begin anew.
+    begun_anew: u32,
+}
+
+impl Moving {
+    /// The newcomer is so far now.
+    fn note(&mut self, taken_in: Option<u64>, now: Nanos) {
+        let goes_on = match (self.taken_in, taken_in) {
+            // Who does not tell may be at it.
+            (_, None) | (None, Some(_)) => true,
+            (Some(before), Some(after)) if after < before => {
+                self.begun_anew += 1;
+                self.begun_anew <= BEGUN_ANEW_MAX
+            }
+            (Some(before), Some(after)) => after > before,
+        };
+        if goes_on {
+            self.has_begun |= self.taken_in.is_some() && taken_in.is_some();
+            (self.taken_in, self.changed_at) = (taken_in, now);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,19 +116,45 @@ impl NodeWatch {
         for (shard, group) in ring.group_ids().zip(ring.groups()).filter(|(_, group)| group.is_moving()) {
             let newcomer = group.newcomer().and_then(|held| ring.node_at(held.node)).map(|node| NodeId(node.id));
             let taken_in = newcomer.and_then(|node| heard.coming.get(&(shard, node)).copied());
-            let begun = Moving { of: group.since, since: now, taken_in, changed_at: now };
+            let begun =
+                Moving { of: group.since, since: now, taken_in, changed_at: now, has_begun: false, begun_anew: 0 };
             let before = moving_before.get(&shard).copied().filter(|before| before.of == group.since);
             let mut moving = before.unwrap_or(begun);
-            // Who does not tell may be at it.
-            if taken_in.is_none() || taken_in != moving.taken_in {
-                (moving.taken_in, moving.changed_at) = (taken_in, now);
-            }
-            if now.ms_since(moving.changed_at) >= MOVE_IDLE_MAX_MS {
-                self.declined.extend(newcomer.map(|node| (node, now)));
-            }
+            moving.note(taken_in, now);
             self.moving.insert(shard, moving);
         }
+        self.wait_for_senders(now, ring);
+        for (shard, moving) in &self.moving {
+            if now.ms_since(moving.changed_at) >= MOVE_IDLE_MAX_MS {
+                let newcomer = ring.group(*shard).and_then(ShardGroup::newcomer);
+                let node = newcomer.and_then(|held| ring.node_at(held.node)).map(|node| NodeId(node.id));
+                self.declined.extend(node.map(|node| (node, now)));
+            }
+        }
         self.declined.retain(|_, at| now.ms_since(*at) < DECLINED_FOR_MS);
+    }
+
+    /// A newcomer is not to blame for having begun with nothing while a node that may send to it is busy sending to others: a node
+    /// sends to [`OFFERS_MAX`] at a time.
+    fn wait_for_senders(&mut self, now: Nanos, ring: &RingMap) {
+        let senders = |shard: ShardId| {
+            let group = ring.group(shard);
+            let newcomer = group.and_then(ShardGroup::newcomer);
+            let held = group.into_iter().flat_map(ShardGroup::held).copied();
+            held.filter(move |held: &Holder| Some(*held) != newcomer).map(|held| held.node)
+        };
+        let mut busy: BTreeMap<NodeSlot, usize> = BTreeMap::new();
+        for (shard, _) in
+            self.moving.iter().filter(|(_, moving)| moving.has_begun && now.ms_since(moving.changed_at) < AT_IT_MS)
+        {
+            senders(*shard).for_each(|slot| *busy.entry(slot).or_default() += 1);
+        }
+        let waits = |moving: &Moving| !moving.has_begun && now.ms_since(moving.since) < EXCUSED_MAX_MS;
+        for (shard, moving) in self.moving.iter_mut().filter(|(_, moving)| waits(moving)) {
+            if senders(*shard).any(|slot| busy.get(&slot).is_some_and(|count| *count >= OFFERS_MAX)) {
+                moving.changed_at = now;
+            }
+        }
     }
 
     /// Forgets everything: another node looks now.
@@ -209,6 +266,61 @@ mod tests {
         assert_eq!(look(7_000 + MOVE_IDLE_MAX_MS, Some(9)), (MOVE_IDLE_MAX_MS, true));
         assert_eq!(look(8_000 + MOVE_IDLE_MAX_MS, Some(10)), (0, true), "it is still given nothing else");
         assert_eq!(look(8_000 + MOVE_IDLE_MAX_MS + DECLINED_FOR_MS, Some(11)), (0, false));
+    }
+
+    #[test]
+    fn a_newcomer_that_begins_anew_again_and_again_takes_nothing_in() {
+        let ring = RingMap::initial(ClusterId(Uuid::from_u128(9)), Durability::Fsync, nodes(4), 1, 3).unwrap();
+        let group = &ring.shards[0];
+        let to = ring.nodes.iter().map(|node| node.slot).find(|slot| group.held().all(|held| held.node != *slot));
+        let ring = ring.move_replica(ShardId(0), group.replicas[0].node, to.unwrap()).unwrap();
+        let taker = NodeId(ring.node_at(to.unwrap()).unwrap().id);
+        let mut watch = NodeWatch::default();
+        let mut look = |ms, taken_in: u64| {
+            let coming = [((ShardId(0), taker), taken_in)].into();
+            let heard = Heard { connected: BTreeSet::new(), by: &BTreeMap::new(), reports: 0, coming: &coming };
+            watch.look(at(ms), &ring, node(1), &heard);
+            watch.idle(at(ms))[&ShardId(0)]
+        };
+        // Its disk has room for a half.
+        let mut ms = 1_000;
+        for _ in 0..=BEGUN_ANEW_MAX {
+            assert_eq!([look(ms, 10), look(ms + 1_000, 500)], [0, 0]);
+            ms += 2_000;
+        }
+        let idle = [look(ms, 10), look(ms + 1_000, 500), look(ms + 2_000, 20), look(ms + 3_000, 501)];
+        assert_eq!(idle, [1_000, 2_000, 3_000, 0], "it comes further again only beyond where it was");
+    }
+
+    #[test]
+    fn a_newcomer_that_waits_for_its_turn_is_not_blamed() {
+        // One node holds everything, and all of it moves to others.
+        let ring = RingMap::initial(ClusterId(Uuid::from_u128(9)), Durability::Fsync, nodes(4), 4, 1).unwrap();
+        let slots: Vec<NodeSlot> = ring.nodes.iter().map(|node| node.slot).collect();
+        let mut ring = ring;
+        for group in &mut ring.shards {
+            group.replicas[0].node = slots[0];
+        }
+        let moved = |ring: RingMap, shard: u16, to: usize| ring.move_replica(ShardId(shard), slots[0], slots[to]);
+        let ring = moved(moved(moved(ring, 0, 1).unwrap(), 1, 2).unwrap(), 2, 3).unwrap();
+        let of =
+            |shard: u16| NodeId(ring.node_at(ring.shards[usize::from(shard)].newcomer().unwrap().node).unwrap().id);
+        let mut watch = NodeWatch::default();
+        let mut look = |ms, taken_in: [u64; 3]| {
+            let coming = (0..3).zip(taken_in).map(|(shard, number)| ((ShardId(shard), of(shard)), number)).collect();
+            let heard = Heard { connected: BTreeSet::new(), by: &BTreeMap::new(), reports: 0, coming: &coming };
+            watch.look(at(ms), &ring, node(9), &heard);
+            watch.idle(at(ms))[&ShardId(2)]
+        };
+        look(0, [0; 3]);
+        let mut ms = 1_000;
+        while ms < 2 * MOVE_IDLE_MAX_MS {
+            assert_eq!(look(ms, [ms, ms, 0]), 0, "two others are being sent to");
+            ms += 10_000;
+        }
+        assert_eq!(look(ms, [ms, 1, 0]), 0, "the other one may have paused");
+        assert_eq!(look(ms + AT_IT_MS, [ms + 1, 1, 0]), AT_IT_MS);
+        assert!(!watch.declined(at(ms)).contains_key(&of(2)));
     }
 
     #[test]

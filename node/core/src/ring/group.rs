@@ -18,6 +18,9 @@ pub struct Holder {
     pub node: NodeSlot,
 }
 
+/// A replica that is gone, under whatever id.
+const GONE: Holder = Holder { replica: 0, node: NodeSlot(u32::MAX) };
+
 /// The replicas of one shard, `meta` included.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ShardGroup {
@@ -33,6 +36,9 @@ pub struct ShardGroup {
     pub survivor: Option<u64>,
     /// The replicas that should vote; the first should lead.
     pub replicas: Vec<Holder>,
+    /// Replicas that came while the group was on its way already, but for the last one: like that one, they may not vote yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsettled: Vec<u64>,
     /// Replicas that should go. Their files stay until the group's leader has said that the group goes on without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaving: Vec<Holder>,
@@ -42,12 +48,62 @@ impl ShardGroup {
     /// A new group, with a replica on each of these nodes.
     pub(super) fn new(nodes: impl Iterator<Item = NodeSlot>, since: u64) -> Self {
         let replicas: Vec<_> = (1..).zip(nodes).map(|(replica, node)| Holder { replica, node }).collect();
-        Self { founders: replicas.len() as u8, since, settled: since, survivor: None, replicas, leaving: Vec::new() }
+        Self {
+            founders: replicas.len() as u8,
+            since,
+            settled: since,
+            survivor: None,
+            replicas,
+            unsettled: Vec::new(),
+            leaving: Vec::new(),
+        }
     }
 
     /// All replicas that have files: those that should vote, and those that should go.
     pub fn held(&self) -> impl Iterator<Item = &Holder> {
         self.replicas.iter().chain(&self.leaving)
+    }
+
+    /// The replicas that have come since the group was settled last: they may not vote yet.
+    pub fn newcomers(&self) -> impl Iterator<Item = Holder> {
+        let newest = self.newcomer();
+        let is_open = move |held: &&Holder| Some(**held) == newest || self.unsettled.contains(&held.replica);
+        self.replicas.iter().filter(is_open).copied()
+    }
+
+    /// The sets of voters that the group may have. There is one, unless it moves: then the newcomer may vote already, and those that
+    /// leave may vote still. A joint state needs a majority of two of these sets.
+    pub(super) fn possible_voters(&self) -> Vec<Vec<Holder>> {
+        let mut sets = vec![self.replicas.clone()];
+        if !self.is_moving() {
+            return sets;
+        }
+        let newcomers: Vec<Holder> = self.newcomers().collect();
+        let with = |others: &[Holder]| -> Vec<Holder> {
+            let stay = self.replicas.iter().filter(|held| !newcomers.contains(held));
+            stay.chain(others).copied().collect()
+        };
+        if newcomers.len() > 1 {
+            // For each of them one that is gone may vote still, whom the map does not name any more.
+            sets.push(with(&vec![GONE; newcomers.len()]));
+            return sets;
+        }
+        sets.extend(self.leaving.iter().map(|held| with(&[*held])));
+        match (newcomers.first(), self.leaving.first()) {
+            // It grows, and has had these for as long as the newcomer does not vote.
+            (Some(_), None) => sets.push(with(&[])),
+            // The newcomer votes, and who leads has to hand over before it goes.
+            (Some(newcomer), Some(leaves)) => sets.push(with(&[*newcomer, *leaves])),
+            (None, _) => {}
+        }
+        sets
+    }
+
+    /// The group is on its way to something else. What has come before, and stays, may not vote yet.
+    pub(super) fn set_out(&mut self, epoch: u64, open: Vec<Holder>) {
+        let stays = open.into_iter().filter(|held| self.replicas.contains(held));
+        self.unsettled = stays.map(|held| held.replica).collect();
+        self.since = epoch;
     }
 
     /// Whether the group is on its way from some replicas to others. It takes no other change meanwhile.
@@ -71,6 +127,10 @@ impl ShardGroup {
         }
         if self.settled > self.since || !self.leaving.is_empty() && !self.is_moving() {
             return Err("a shard whose replicas leave although it is settled");
+        }
+        let is_held = |id: &u64| self.replicas.iter().any(|held| held.replica == *id);
+        if !self.unsettled.is_empty() && !self.is_moving() || !self.unsettled.iter().all(is_held) {
+            return Err("a replica that may not vote yet in a shard that is settled, or that has none like it");
         }
         let repeats = |(at, one): (usize, &Holder)| {
             self.held().take(at).any(|other| other.replica == one.replica || other.node == one.node)

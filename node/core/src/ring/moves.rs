@@ -105,6 +105,7 @@ impl RingMap {
             let counts = group.since == since || planted(Bug::SettledOfEarlierMove);
             if counts && group.is_moving() {
                 group.leaving.clear();
+                group.unsettled.clear();
                 group.settled = group.since;
                 changed = true;
             }
@@ -112,40 +113,57 @@ impl RingMap {
         changed.then_some(next)
     }
 
-    /// The map in which a group that is moving has a fresh replica on the node `to` in place of the newcomer, whose node is lost. The
+    /// The map in which a group that is moving has a fresh replica on the node `to` in place of a newcomer on the node `lost`. The
     /// newcomer may have joined the group, and leaves with the others.
     ///
     /// # Errors
-    /// `UnknownNode`, `UnknownReplica` if nothing has come, `Holds`, `Size` if too many leave by now.
-    pub fn retarget(&self, shard: ShardId, to: NodeSlot) -> Result<Self, MoveError> {
+    /// `UnknownNode`, `UnknownReplica` if nothing has come to `lost`, `Holds`, `Size` if too many leave by now.
+    pub fn retarget(&self, shard: ShardId, lost: NodeSlot, to: NodeSlot) -> Result<Self, MoveError> {
         let (mut next, fresh) = self.with_fresh_on(to)?;
         let epoch = next.epoch;
         let group = next.group_mut(shard).ok_or(MoveError::UnknownReplica)?;
-        let newcomer = group.newcomer().ok_or(MoveError::UnknownReplica)?;
         group.refuse_second_on(to)?;
+        let (at, open) = group.newcomer_on(lost)?;
         if group.leaving.len() >= REPLICAS_MAX {
             return Err(MoveError::Size);
         }
-        let place = group.replicas.iter_mut().find(|held| **held == newcomer).ok_or(MoveError::UnknownReplica)?;
-        *place = fresh;
+        let newcomer = std::mem::replace(&mut group.replicas[at], fresh);
         group.leaving.push(newcomer);
-        group.since = epoch;
+        group.set_out(epoch, open);
         Ok(next)
     }
 
-    /// The map in which a replica that was to leave stays, and the newcomer, whose node is lost, leaves instead.
+    /// The map in which a replica that was to leave the node `node` stays, and a newcomer on the node `lost` leaves instead.
     ///
     /// # Errors
-    /// `UnknownReplica` if nothing has come, or no replica on `node` leaves.
-    pub fn restore(&self, shard: ShardId, node: NodeSlot) -> Result<Self, MoveError> {
+    /// `UnknownReplica` if nothing has come to `lost`, or no replica on `node` leaves.
+    pub fn restore(&self, shard: ShardId, lost: NodeSlot, node: NodeSlot) -> Result<Self, MoveError> {
         let mut next = self.next_epoch();
         let epoch = next.epoch;
         let group = next.group_mut(shard).ok_or(MoveError::UnknownReplica)?;
-        let newcomer = group.newcomer().ok_or(MoveError::UnknownReplica)?;
-        let place = group.replicas.iter_mut().find(|held| **held == newcomer).ok_or(MoveError::UnknownReplica)?;
+        let (at, open) = group.newcomer_on(lost)?;
         let old = group.leaving.iter_mut().find(|held| held.node == node).ok_or(MoveError::UnknownReplica)?;
-        std::mem::swap(place, old);
-        group.since = epoch;
+        std::mem::swap(&mut group.replicas[at], old);
+        group.set_out(epoch, open);
+        Ok(next)
+    }
+
+    /// The map in which a group has one replica less than it was to have, since the node `lost` of a newcomer is lost: the newcomer,
+    /// which may have joined the group, leaves.
+    ///
+    /// # Errors
+    /// `UnknownReplica` if nothing has come to `lost`, `Size` if no other replica is left.
+    pub fn withdraw(&self, shard: ShardId, lost: NodeSlot) -> Result<Self, MoveError> {
+        let mut next = self.next_epoch();
+        let epoch = next.epoch;
+        let group = next.group_mut(shard).ok_or(MoveError::UnknownReplica)?;
+        let (at, open) = group.newcomer_on(lost)?;
+        if group.replicas.len() == 1 || group.leaving.len() >= REPLICAS_MAX {
+            return Err(MoveError::Size);
+        }
+        let newcomer = group.replicas.remove(at);
+        group.leaving.push(newcomer);
+        group.set_out(epoch, open);
         Ok(next)
     }
 
@@ -246,6 +264,14 @@ impl RingMap {
 }
 
 impl ShardGroup {
+    /// The position of the newcomer on a node, and all newcomers.
+    fn newcomer_on(&self, node: NodeSlot) -> Result<(usize, Vec<Holder>), MoveError> {
+        let open: Vec<Holder> = self.newcomers().collect();
+        let newcomer = open.iter().find(|held| held.node == node).ok_or(MoveError::UnknownReplica)?;
+        let at = self.replicas.iter().position(|held| held == newcomer).ok_or(MoveError::UnknownReplica)?;
+        Ok((at, open))
+    }
+
     /// The replica that came with the change that the group is on, if one came.
     pub fn newcomer(&self) -> Option<Holder> {
         let newest = self.replicas.iter().max_by_key(|held| held.replica).copied()?;

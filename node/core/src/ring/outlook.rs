@@ -21,6 +21,7 @@ const MOVE_LONG_MS: u64 = 600_000;
 pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
     let mut reasons = Vec::new();
     let wanted = rebalance::wanted_of(ring, seen);
+    let usable = wanted.clone().unwrap_or_else(|_| rebalance::wanted_in_part(ring, seen));
     let mut moves = Vec::new();
     let mut leads = 0;
     for (at, (shard, group)) in ring.group_ids().zip(ring.groups()).enumerate() {
@@ -29,7 +30,7 @@ pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
             reasons.extend(takes_long(ring, seen, shard, group));
             continue;
         }
-        let Ok(Wanted(slots)) = &wanted else { continue };
+        let Wanted(slots) = &usable;
         let to_come = to_come(ring, shard, group, &slots[at]);
         if let Some(planned) = to_come.first()
             && let Some(why) = waits_for(ring, seen, shard, planned)
@@ -47,7 +48,8 @@ pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
         let of_repair = ring.nodes.iter().any(|node| node.down);
         reasons.insert(0, reason(of_repair, format!("replicas that should move have nowhere to go: {why}")));
     }
-    reasons.extend(ring.nodes.iter().filter_map(|node| has_no_room(seen, node, &moves)));
+    let one = seen.replica_bytes(ring);
+    reasons.extend(ring.nodes.iter().filter_map(|node| has_no_room(seen, node, one, &moves)));
     reasons.extend(ring.nodes.iter().filter_map(|node| has_declined(seen, node)));
     if ring.paused {
         let what = "moves are paused; CLUSTER REBALANCE RESUME lets them go on";
@@ -112,7 +114,9 @@ fn under_way(ring: &RingMap, shard: ShardId, group: &ShardGroup) -> PlannedMove 
 fn to_come(ring: &RingMap, shard: ShardId, group: &ShardGroup, slots: &[NodeSlot]) -> Vec<PlannedMove> {
     let gone = group.replicas.iter().map(|held| held.node).filter(|slot| !slots.contains(slot));
     let came = slots.iter().copied().filter(|slot| group.replicas.iter().all(|held| held.node != *slot));
-    let (gone, came): (Vec<_>, Vec<_>) = (gone.collect(), came.collect());
+    let (mut gone, came): (Vec<_>, Vec<_>) = (gone.collect(), came.collect());
+    let first = rebalance::gone_first(ring, group, slots);
+    gone.sort_by_key(|slot| Some(*slot) != first);
     let step = |at: usize| {
         let from = gone.get(at).copied();
         PlannedMove {
@@ -129,10 +133,13 @@ fn to_come(ring: &RingMap, shard: ShardId, group: &ShardGroup, slots: &[NodeSlot
 /// Why a group can't begin its move.
 fn waits_for(ring: &RingMap, seen: &Seen, shard: ShardId, planned: &PlannedMove) -> Option<String> {
     let from = planned.from.and_then(|node| ring.slot_of(node));
-    if seen.others_are_well(ring, shard, from) || ring.paused && planned.purpose != MovePurpose::Repair {
+    if seen.may_begin(ring, shard, from, planned.purpose, planned.to.is_some())
+        || ring.paused && planned.purpose != MovePurpose::Repair
+    {
         return None;
     }
-    let others = ring.replicas(shard).iter().filter(|held| Some(held.node) != from);
+    let of_repair = planned.purpose == MovePurpose::Repair;
+    let others = ring.replicas(shard).iter().filter(|held| of_repair || Some(held.node) != from);
     Some(format!("{} waits: {}", group_name(shard), who_is_not_well(ring, seen, shard, others)?))
 }
 
@@ -154,11 +161,14 @@ fn who_is_not_well<'a>(
 fn takes_long(ring: &RingMap, seen: &Seen, shard: ShardId, group: &ShardGroup) -> Option<PlanReason> {
     let ms = seen.moving.get(&shard).copied().filter(|ms| *ms >= MOVE_LONG_MS)?;
     let taker = group.newcomer().and_then(|held| id_at(ring, held.node));
-    let why = who_is_not_well(ring, seen, shard, group.replicas.iter()).unwrap_or_else(|| match taker {
+    let away = who_is_not_well(ring, seen, shard, group.replicas.iter());
+    // While a voter is away, the group is thin: that is more than a slow move.
+    let is_thin = away.is_some();
+    let why = away.unwrap_or_else(|| match taker {
         Some(taker) => format!("look at what {} takes in", name(ring, taker)),
         None => "its group does not let go of a replica".to_owned(),
     });
-    Some(reason(false, format!("{} has been moving for {} min: {why}", group_name(shard), ms / 60_000)))
+    Some(reason(is_thin, format!("{} has been moving for {} min: {why}", group_name(shard), ms / 60_000)))
 }
 
 /// A node that took nothing of a move for too long, and is given nothing for a while.
@@ -170,14 +180,15 @@ fn has_declined(seen: &Seen, node: &RingNode) -> Option<PlanReason> {
 }
 
 /// A node whose disk is too full for what it is to take, or for anything.
-fn has_no_room(seen: &Seen, node: &RingNode, moves: &[PlannedMove]) -> Option<PlanReason> {
+fn has_no_room(seen: &Seen, node: &RingNode, one: u64, moves: &[PlannedMove]) -> Option<PlanReason> {
     let id = NodeId(node.id);
     let room = seen.disks.get(&id).filter(|_| node.state != NodeState::Removing)?.room;
     let waits =
         |planned: &PlannedMove| planned.to == Some(id) && !planned.under_way && planned.purpose != MovePurpose::Repair;
-    let (what, left_free) = if seen.room_on(id, FREE_AFTER_REPAIR) == 0 {
+    let has_room = |left_free| seen.has_room_for(id, left_free, one, 1);
+    let (what, left_free) = if !has_room(FREE_AFTER_REPAIR) {
         (format!("{} is given no replicas", node.name), FREE_AFTER_REPAIR)
-    } else if seen.room_on(id, FREE_AFTER_BALANCE) == 0 && moves.iter().any(waits) {
+    } else if !has_room(FREE_AFTER_BALANCE) && moves.iter().any(waits) {
         (format!("replicas that should move to {} wait", node.name), FREE_AFTER_BALANCE)
     } else {
         return None;
@@ -185,7 +196,9 @@ fn has_no_room(seen: &Seen, node: &RingNode, moves: &[PlannedMove]) -> Option<Pl
     let mib = |bytes: u64| bytes >> 20;
     let (free, total, most) = (mib(room.free_bytes), mib(room.total_bytes), mib(seen.left_free_max(left_free)));
     let percent = left_free.0;
-    let why = format!("its disk has {free} of {total} MiB free, and moves leave {percent} % or {most} MiB free");
+    let of_one = if mib(one) > 0 { format!(", and a replica takes {} MiB", mib(one)) } else { String::new() };
+    let why =
+        format!("its disk has {free} of {total} MiB free, and moves leave {percent} % or {most} MiB free{of_one}");
     Some(reason(false, format!("{what}: {why}; make room or add a node")))
 }
 

@@ -139,8 +139,9 @@ impl RingMap {
         let made = self.fresh_replica();
         let fresh = if planted(Bug::ReplicaIdReused) { old.0 } else { made };
         let group = self.group_mut(shard).ok_or(ReplaceError::UnknownReplica)?;
+        let open = group.newcomers().collect();
         group.replicas[at].replica = fresh;
-        group.since = epoch;
+        group.set_out(epoch, open);
         Ok(())
     }
 }

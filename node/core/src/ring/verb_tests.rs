@@ -81,6 +81,60 @@ fn a_drain_that_would_cost_a_majority_is_refused() {
 }
 
 #[test]
+fn a_drain_counts_who_may_still_vote_in_a_group_that_moves() {
+    let ring = cluster(4, 1);
+    let group = &ring.shards[0];
+    let to = ring.nodes.iter().map(|known| known.slot).find(|slot| group.held().all(|held| held.node != *slot));
+    let [leaves, stays] = [0, 1].map(|at| ring.node_at(group.replicas[at].node).unwrap().id.as_u128());
+    let moving = ring.move_replica(ShardId(0), group.replicas[0].node, to.unwrap()).unwrap();
+    let new = moving.node_at(to.unwrap()).unwrap().id.as_u128();
+    for first in [leaves, new] {
+        let drained = moving.with_state(node(first), NodeState::Draining).unwrap();
+        let refused = admit(&drained, &seen(&drained, &[]), &drain(stays));
+        assert!(matches!(refused, Err(VerbRefusal::CostsQuorum { .. })), "{first} of {moving:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_drain_that_is_asked_for_again_later_begins_anew() {
+    let ring = cluster(4, 8);
+    let drained = after(&ring, &seen(&ring, &[]), &drain(2));
+    let since = |map: &RingMap, ms| Seen { drained: [(node(2), ms)].into(), ..seen(map, &[]) };
+    assert_eq!(admit(&drained, &since(&drained, 9_999), &drain(2)), Ok(None), "he has not heard yet");
+    let again = admit(&drained, &since(&drained, 10_000), &drain(2)).unwrap().expect("it begins anew");
+    assert_eq!(again.nodes[1].absence_ms, Some(600_001), "leaders see that it is another one");
+    assert_eq!(admit(&again, &since(&again, 100), &drain(2)), Ok(None));
+    let third = admit(&again, &since(&again, 20_000), &drain(2)).unwrap().expect("once more");
+    assert_eq!(third.nodes[1].absence_ms, Some(600_000));
+}
+
+#[test]
+fn what_a_dead_node_leaves_does_not_wait_for_an_heir_that_can_take_nothing() {
+    let ring = cluster(5, 16);
+    let replaced = ring.with_node(node(2), |known| {
+        (known.state, known.heir) = (NodeState::Removing, Some(ring.slot_of(node(5)).unwrap()))
+    });
+    let dead = replaced.unwrap().with_node(node(2), |known| known.down = true).unwrap();
+    let declined = Seen { declined: [(node(5), 0)].into(), ..silent(&dead, &[2], HOLD) };
+    let MapDecision::Change(_, Change::Steps(steps)) = decide(&dead, &declined) else { panic!("it is made anew") };
+    let to_heir = |step: &Step| matches!(step, Step::Move { to, .. } if Some(*to) == dead.slot_of(node(5)));
+    assert!(steps.iter().any(|step| matches!(step, Step::Move { .. })) && !steps.iter().any(to_heir), "{steps:?}");
+    // It has only just come.
+    let mut young = silent(&dead, &[2], HOLD);
+    young.peers.get_mut(&node(5)).unwrap().connected_ms = 100;
+    let moves = |decision: MapDecision| match decision {
+        MapDecision::Change(_, Change::Steps(steps)) => {
+            steps.into_iter().filter(|step| matches!(step, Step::Move { .. })).count()
+        }
+        _ => 0,
+    };
+    assert_eq!(moves(decide(&dead, &young)), 0, "it is waited for");
+    let alive = dead.with_node(node(2), |known| known.down = false).unwrap();
+    let declined = Seen { declined: [(node(5), 0)].into(), ..seen(&alive, &[]) };
+    assert_eq!(moves(decide(&alive, &declined)), 0, "what lives keeps what it holds");
+}
+
+#[test]
 fn a_node_is_replaced_by_moves_straight_to_its_heir() {
     for dead in [false, true] {
         let ring = cluster(4, 16);
@@ -286,7 +340,7 @@ fn disks_that_are_almost_full_are_given_nothing_and_a_removal_that_would_fill_th
     let refused = admit(&ring, &full, &remove).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "the others' disks have no room: the node holds 200 MiB, and they could take 150 MiB; add a node or a disk"
+        "the others' disks have no room: the node holds 200 MiB, and they could take 0 MiB; add a node or a disk"
     );
     let roomy = with_disks(seen(&ring, &[]), &ring, (1_000, 600, 200));
     let removing = admit(&ring, &roomy, &remove).unwrap().unwrap();
@@ -295,7 +349,8 @@ fn disks_that_are_almost_full_are_given_nothing_and_a_removal_that_would_fill_th
     // Between the two limits only repairs come.
     let some = with_disks(seen(&removing, &[]), &removing, (1_000, 200, 200));
     assert_eq!(decide(&removing, &some), MapDecision::Rest);
-    let said = "its disk has 200 of 1000 MiB free, and moves leave 25 % or 2080 MiB free; make room or add a node";
+    let said = "its disk has 200 of 1000 MiB free, and moves leave 25 % or 2080 MiB free, and a replica takes 33 MiB; \
+                make room or add a node";
     let waiting: Vec<_> = plan(&removing, &some).reasons.into_iter().map(|reason| reason.text).collect();
     assert!(waiting.contains(&format!("replicas that should move to node-1 wait: {said}")), "{waiting:?}");
     let lost = with_disks(silent(&ring, &[4], HOLD), &ring, (1_000, 200, 200));

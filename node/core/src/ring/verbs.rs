@@ -7,7 +7,7 @@ use super::address::is_address;
 use super::decide::Seen;
 use super::rebalance::{self, Standing};
 use super::tokens;
-use super::{FREE_AFTER_REPAIR, MoveError, NodeSlot, NodeState, RingMap, RingNode};
+use super::{FREE_AFTER_BALANCE, FREE_AFTER_REPAIR, MoveError, NodeSlot, NodeState, RingMap, RingNode};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::limits::{
     ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NAME_BYTES_MAX, NODE_WEIGHT_MAX, NODES_MAX, TOKENS_MAX,
@@ -16,6 +16,9 @@ use kvorum_protocol::peer::Levels;
 pub use kvorum_protocol::{ClusterVerb as Verb, NewNode};
 use kvorum_protocol::{NodeId, ShardId};
 use std::collections::BTreeSet;
+
+/// Whoever asks for a drain again after this time, in milliseconds, wants it to begin anew; before that he has not heard yet.
+const DRAIN_AGAIN_MS: u64 = 10_000;
 
 /// Why it is not done.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -255,14 +258,14 @@ fn admit_going(
     accept_fewer_zones: bool,
 ) -> Result<(), VerbRefusal> {
     // Whether there is a place at all. That a node is away for a moment is no reason to refuse: the moves wait for it.
-    let standing = |known: &RingNode| {
-        let stays = known.state != NodeState::Removing;
-        Standing { eligible: stays, may_receive: stays }
-    };
+    let standing = |known: &RingNode| Standing::of(known.state != NodeState::Removing);
     let standings: Vec<Standing> = next.nodes.iter().map(standing).collect();
     rebalance::wanted(next, &standings).map_err(VerbRefusal::NoPlacement)?;
+    // As the moves will look at it: what a dead node holds is made anew, and repair may use more.
+    let is_dead = next.nodes.iter().any(|known| known.id == node.0 && known.down);
+    let left_free = if is_dead { FREE_AFTER_REPAIR } else { FREE_AFTER_BALANCE };
     let stays = |other: &&RingNode| other.state != NodeState::Removing;
-    let rooms = next.nodes.iter().filter(stays).map(|other| seen.room_on(NodeId(other.id), FREE_AFTER_REPAIR));
+    let rooms = next.nodes.iter().filter(stays).map(|other| seen.room_on(NodeId(other.id), left_free));
     let has = rooms.fold(0_u64, u64::saturating_add);
     if let Some(needed) = seen.disks.get(&node).map(|disk| disk.held_bytes).filter(|needed| *needed > has) {
         return Err(VerbRefusal::NoRoom { needed, has });
@@ -271,7 +274,7 @@ fn admit_going(
     if after < before && !accept_fewer_zones {
         return Err(VerbRefusal::FewerZones { before, after });
     }
-    match ring.held_by(node).into_iter().find(|(shard, _)| !seen.has_quorum(ring, *shard)) {
+    match ring.held_by(node).into_iter().find(|(shard, _)| !seen.has_quorum(ring, *shard, |_| true)) {
         Some((shard, _)) => Err(VerbRefusal::NoQuorum(shard)),
         None => Ok(()),
     }
@@ -279,22 +282,30 @@ fn admit_going(
 
 fn drain(ring: &RingMap, seen: &Seen, node: NodeId, for_ms: u64) -> Result<Option<RingMap>, VerbRefusal> {
     within("the absence in milliseconds", for_ms, 1, ABSENCE_MS_MAX)?;
-    if known(ring, node)?.state == NodeState::Removing {
+    let before = known(ring, node)?;
+    if before.state == NodeState::Removing {
         return Err(VerbRefusal::Removing(node));
+    }
+    let is_drained = before.state == NodeState::Draining;
+    let mut absence_ms = for_ms;
+    if is_drained && before.absence_ms.is_some_and(|before_ms| before_ms.abs_diff(for_ms) <= 1) {
+        if seen.drained.get(&node).is_none_or(|ms| *ms < DRAIN_AGAIN_MS) {
+            return Ok(None);
+        }
+        // Leaders count from when they see another number.
+        absence_ms += u64::from(before.absence_ms == Some(for_ms));
     }
     let is_away = |other: NodeId| {
         let drained = |known: &RingNode| known.id == other.0 && known.state == NodeState::Draining;
         other == node || ring.nodes.iter().any(drained)
     };
     for (shard, _) in ring.held_by(node) {
-        let voters = ring.replicas(shard).len();
-        let needed = voters / 2 + 1;
-        let left = seen.well(ring, shard).filter(|other| !is_away(*other)).count();
-        if left < needed && !planted(Bug::DrainCostsQuorum) {
-            return Err(VerbRefusal::CostsQuorum { shard, needed, voters });
+        if !seen.has_quorum(ring, shard, |other| !is_away(other)) && !planted(Bug::DrainCostsQuorum) {
+            let voters = ring.replicas(shard).len();
+            return Err(VerbRefusal::CostsQuorum { shard, needed: voters / 2 + 1, voters });
         }
     }
-    changed(ring.with_node(node, |known| (known.state, known.absence_ms) = (NodeState::Draining, Some(for_ms))))
+    changed(ring.with_node(node, |known| (known.state, known.absence_ms) = (NodeState::Draining, Some(absence_ms))))
 }
 
 fn replace(ring: &RingMap, seen: &Seen, old: NodeId, new: NodeId) -> Result<Option<RingMap>, VerbRefusal> {

@@ -271,7 +271,7 @@ impl ShardHost {
             receiving: Mutex::default(),
             upkeep: Mutex::default(),
         });
-        let reception = Reception::new(shard.log().data_writers());
+        let reception = Reception::new(shard.log().data_writers(), Arc::clone(shard.pressure()));
         Ok(Self {
             intake: Intake::new(id, replica, Arc::new(ReceptionSinks(Arc::clone(&reception))), pull_budget),
             reception,

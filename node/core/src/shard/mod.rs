@@ -221,6 +221,11 @@ impl Shard {
         })
     }
 
+    /// What the node is short of.
+    pub(super) fn pressure(&self) -> &Arc<Pressure> {
+        &self.pressure
+    }
+
     /// Tells it where to look whether its node is short of something. Until then nothing is.
     pub fn set_pressure(&mut self, pressure: Arc<Pressure>) {
         self.pressure = pressure;

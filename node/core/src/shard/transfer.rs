@@ -1,6 +1,7 @@
 //! A shard's state on its way from one replica to another: what a leader gives out of its files, and where a follower
 //! puts what it gets.
 
+use crate::health::pressure::Pressure;
 use crate::log::{Base, BaseError, DataSegment, DataWriter, Membership, Segment};
 use crate::sealing::ShardKeys;
 use crate::seeded::{Bug, planted};
@@ -120,13 +121,14 @@ pub(super) struct Received {
 /// Where one replica puts the snapshots that it receives; its host takes them from here once they are whole.
 pub(super) struct Reception {
     writer: Box<dyn Fn() -> DataWriter + Send + Sync>,
+    pressure: Arc<Pressure>,
     received: Mutex<Option<Received>>,
 }
 
 impl Reception {
-    /// Snapshots go into data segments that `writer` writes.
-    pub(super) fn new(writer: impl Fn() -> DataWriter + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { writer: Box::new(writer), received: Mutex::default() })
+    /// Snapshots go into data segments that `writer` writes, as long as the disk does not count as full.
+    pub(super) fn new(writer: impl Fn() -> DataWriter + Send + Sync + 'static, pressure: Arc<Pressure>) -> Arc<Self> {
+        Arc::new(Self { writer: Box::new(writer), pressure, received: Mutex::default() })
     }
 
     /// What has come, if all of it has.
@@ -139,6 +141,10 @@ impl Reception {
 pub(super) struct ReceptionSinks(pub(super) Arc<Reception>);
 
 impl SnapshotSinks for ReceptionSinks {
+    fn has_room(&self) -> bool {
+        !self.0.pressure.disk_is_full()
+    }
+
     fn open(&self, _shard: ShardId, id: SnapshotId) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
         let writer = Some((self.0.writer)());
         Ok(Box::new(ReceptionSink { reception: Arc::clone(&self.0), id, base: None, writer }))
@@ -166,6 +172,10 @@ impl SnapshotSink for ReceptionSink {
 
     fn records(&mut self, bytes: Bytes, count: u32) -> Result<(), SnapshotError> {
         let writer = self.writer.as_mut().ok_or(SnapshotError::Count)?;
+        // What is left free is for those who make room.
+        if self.reception.pressure.disk_is_full() {
+            return Err(SnapshotError::NoRoom);
+        }
         for stored in StoredRecords::new(&bytes, count) {
             let (record, stored) = stored?;
             writer.append(stored, record.version, None)?;

@@ -180,6 +180,10 @@ impl Intake {
             self.say_end(leader, id, false, "refused before");
             return Ok(());
         }
+        // It is offered again. To refuse it would have the leader write its state down once more at once.
+        if !self.sinks.has_room() {
+            return Ok(());
+        }
         if self.under_way.is_some() {
             self.end(false, "replaced by a newer one");
         }

@@ -6,6 +6,10 @@ use kvorum_protocol::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 
 /// Snapshots that a node offers at a time.
 pub const OFFERS_MAX: usize = 2;
+/// Those that nobody pulls are not counted, up to so many of both: a follower whose disk is full must not hold others up.
+pub const OFFERS_HELD_MAX: usize = 8;
+/// An offer that nobody pulled for this long is not counted, in milliseconds.
+pub const OFFER_IDLE_MS: u64 = 5_000;
 /// What a node sends of snapshots, in bytes per second, unless an operator has said otherwise: what is needed to have all
 /// replicas again.
 pub const BYTES_PER_SECOND_DEFAULT: u64 = 64 * 1024 * 1024;

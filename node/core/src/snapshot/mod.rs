@@ -96,6 +96,11 @@ pub enum Finish {
 
 /// Opens sinks for the snapshots that a node's replicas receive.
 pub trait SnapshotSinks: Send + Sync {
+    /// Whether there is room for a snapshot at all. While there is none, offers are left unanswered.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// A sink for a snapshot of `shard`. One at a time is open for a shard.
     ///
     /// # Errors
@@ -115,6 +120,9 @@ pub enum SnapshotError {
     /// A record of the state can't be read: the log of the replica that gives it out is damaged.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The disk counts as full: what is left of it is for those who make room.
+    #[error("the disk is full")]
+    NoRoom,
     /// A run doesn't hold as many records as it should.
     #[error("a run of records doesn't hold as many as it says")]
     Count,

@@ -1,7 +1,10 @@
 //! The leader's side: the snapshots that a node holds ready, and the pulls that it answers.
 
 use super::bucket::TokenBucket;
-use super::limits::{BURST_MS, CHUNK_BYTES_MAX, OFFER_FORGET_MS, OFFER_REPEAT_MS, OFFERS_MAX, PULLS_WAITING_MAX};
+use super::limits::{
+    BURST_MS, CHUNK_BYTES_MAX, OFFER_FORGET_MS, OFFER_IDLE_MS, OFFER_REPEAT_MS, OFFERS_HELD_MAX, OFFERS_MAX,
+    PULLS_WAITING_MAX,
+};
 use super::{Run, SnapshotError, SnapshotSource};
 use crate::clock::Nanos;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
@@ -37,6 +40,8 @@ struct Offer {
     held_back: bool,
     offered_at: Option<Nanos>,
     pulled_at: Nanos,
+    /// Nobody has pulled it for [`OFFER_IDLE_MS`].
+    is_idle: bool,
 }
 
 /// What a follower asked for.
@@ -141,7 +146,8 @@ impl SnapshotOffers {
 
     /// Whether a snapshot of the shard could be offered to that replica now. To be asked before one is made.
     pub fn has_room(&self, shard: ShardId, to: ReplicaId) -> bool {
-        self.offers.len() < OFFERS_MAX || self.offers.contains_key(&(shard, to))
+        let busy = self.offers.values().filter(|offer| !offer.is_idle).count();
+        busy < OFFERS_MAX && self.offers.len() < OFFERS_HELD_MAX || self.offers.contains_key(&(shard, to))
     }
 
     /// Offers a snapshot. It takes the place of the one that was offered to the same replica before, of which nothing
@@ -173,6 +179,7 @@ impl SnapshotOffers {
             held_back: false,
             offered_at: None,
             pulled_at: now,
+            is_idle: false,
         };
         if let Some(replaced) = self.offers.insert((shard, to), offer) {
             self.give_back(&replaced);
@@ -217,7 +224,10 @@ impl SnapshotOffers {
         for key in forgotten {
             self.end(key, false, "nobody pulls it".to_owned());
         }
-        self.offers.values_mut().for_each(|offer| offer.held_back = false);
+        for offer in self.offers.values_mut() {
+            offer.held_back = false;
+            offer.is_idle = now.ms_since(offer.pulled_at) >= OFFER_IDLE_MS;
+        }
         self.repeat(now);
     }
 
@@ -332,7 +342,7 @@ impl SnapshotOffers {
 
 impl Offer {
     fn handle_pull(&mut self, now: Nanos, pull: Pull) {
-        self.pulled_at = now;
+        (self.pulled_at, self.is_idle) = (now, false);
         let units = match pull.part {
             SnapshotPart::Header => self.source.header_bytes().into(),
             SnapshotPart::Records => self.source.records(),

@@ -1,6 +1,9 @@
 //! The two ends against each other, over a network in memory that loses, doubles, delays and reorders. Time is simulated.
 
-use super::limits::{BURST_MS, BYTES_PER_SECOND_DEFAULT, GIVE_UP_MS, OFFER_FORGET_MS, OFFER_REPEAT_MS, OFFERS_MAX};
+use super::limits::{
+    BURST_MS, BYTES_PER_SECOND_DEFAULT, GIVE_UP_MS, OFFER_FORGET_MS, OFFER_IDLE_MS, OFFER_REPEAT_MS, OFFERS_HELD_MAX,
+    OFFERS_MAX,
+};
 use super::*;
 use crate::clock::Nanos;
 use crate::log::operations::OperationsBuilder;
@@ -378,6 +381,28 @@ fn two_pass_side_by_side_and_a_third_has_to_wait() {
         follower.sinks.assert_holds(source);
     }
     assert!(world.offers.has_room(SHARD, replicas[OFFERS_MAX]));
+}
+
+#[test]
+fn offers_that_nobody_pulls_hold_no_other_up() {
+    let mut world = World::new(1, 1024 * 1024);
+    let replicas: Vec<_> = (0..=OFFERS_HELD_MAX as u64).map(|number| ReplicaId(FOLLOWER.0 + number)).collect();
+    let offer = |world: &mut World, at: Nanos, number: usize| {
+        let source = MemorySource::new(100, 1_000, vec![1_000; 20]);
+        world.offers.offer(at, SHARD, LEADER, replicas[number], source as _).is_ok()
+    };
+    let now = world.now();
+    assert_eq!([0, 1, 2].map(|number| offer(&mut world, now, number)), [true, true, false]);
+    world.offers.handle_tick(now.after_ms(OFFER_IDLE_MS - 1));
+    assert!(!world.offers.has_room(SHARD, replicas[2]));
+    let mut at = now;
+    for number in 2..OFFERS_HELD_MAX {
+        at = at.after_ms(OFFER_IDLE_MS);
+        world.offers.handle_tick(at);
+        assert!(offer(&mut world, at, number), "the {number} before it are idle");
+    }
+    world.offers.handle_tick(at.after_ms(OFFER_IDLE_MS));
+    assert!(!offer(&mut world, at, OFFERS_HELD_MAX), "each keeps its state");
 }
 
 #[test]

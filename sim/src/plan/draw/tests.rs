@@ -68,7 +68,7 @@ fn plans_are_within_what_the_design_survives() {
             assert_eq!(plan.faults.iter().find(loses_power), None, "seed {seed} has no fsync");
         }
     }
-    assert!((2..=30).contains(&few), "{few} of 500 plans are about one thing, with few faults");
+    assert!((2..=60).contains(&few), "{few} of 500 plans are about one thing, with few faults");
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn every_kind_of_fault_is_common_and_missing_often_enough() {
         let kinds: BTreeSet<String> = Plan::draw(seed).faults.iter().map(|fault| kind_name(&fault.kind)).collect();
         kinds.into_iter().for_each(|kind| *plans_with.entry(kind).or_default() += 1);
     }
-    assert_eq!(plans_with.len(), 34, "{plans_with:?}");
+    assert_eq!(plans_with.len(), 35, "{plans_with:?}");
     // Hand-overs are made to aim at leaders, and kills stand in for much; the others are switched.
     let free = ["Transfer", "Kill", "Pause", "CutFromPeers"];
     for (kind, count) in plans_with {

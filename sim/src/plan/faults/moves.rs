@@ -47,6 +47,41 @@ impl Draft<'_> {
         }
     }
 
+    /// Machines are lost for good. The first time all is quiet, or replicas are on their way; then while others are away for a moment, or
+    /// one is drained.
+    pub(super) fn lost_for_good(&mut self) {
+        self.at_ms = super::SETTLED_AT_MS;
+        for node in self.options.nodes..self.options.nodes + self.options.spares {
+            self.now(FaultKind::Join { node });
+        }
+        let mut machines = self.machines_but(&[]);
+        machines.shuffle(self.random);
+        if self.random.random_bool(0.3) {
+            let node = machines[machines.len() - 1];
+            self.now(FaultKind::Remove { node });
+        }
+        self.at_ms += self.random.random_range(0..4_000);
+        let lost = self.random.random_range(2..=machines.len() - 2);
+        for node in &machines[..lost] {
+            self.now(FaultKind::GoneForGood { node: *node });
+            for _ in 0..self.random.random_range(0..4) {
+                let (lag_ms, other) = (self.random.random_range(0..15_000), pick(self.random, &machines));
+                let (down_ms, ms) = (self.down_ms(), self.pause_ms());
+                let kind = match self.random.random_range(0..6) {
+                    0 => FaultKind::Kill { node: other, down_ms },
+                    1 => FaultKind::Restart { node: other, down_ms },
+                    2 => FaultKind::Pause { node: other, ms },
+                    3 => FaultKind::CutFromPeers { node: other, ms },
+                    4 => FaultKind::Drain { node: other, ms: self.random.random_range(1_000..20_000) },
+                    _ => FaultKind::Transfer { shard: self.shard(), to: other },
+                };
+                self.after(lag_ms, kind);
+            }
+            // About as long as it takes to find out and to make a group anew, or less.
+            self.at_ms += self.random.random_range(6_000..30_000);
+        }
+    }
+
     pub(super) fn gone(&mut self) {
         for node in self.options.nodes..self.options.nodes + self.options.spares {
             self.now(FaultKind::Join { node });

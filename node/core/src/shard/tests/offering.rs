@@ -1,6 +1,7 @@
 //! A snapshot is written down in slices, and is the state at which that began.
 
 use super::*;
+use crate::health::pressure::Pressure;
 use crate::shard::host::ShardOutlet;
 use crate::shard::offering::Offering;
 use crate::shard::transfer::{Reception, ReceptionSinks};
@@ -39,7 +40,7 @@ impl ShardOutlet for Offers {
 
 /// What a follower makes of a snapshot's header.
 fn accepts(group: &mut Group, (term, index): (Term, LogIndex), header: Vec<u8>) -> Result<(), SnapshotError> {
-    let sinks = ReceptionSinks(Reception::new(group.shard(1).log().data_writers()));
+    let sinks = ReceptionSinks(Reception::new(group.shard(1).log().data_writers(), Arc::default()));
     sinks.open(ShardId(3), SnapshotId { term, index, nonce: 1 })?.header(header.into())
 }
 
@@ -99,6 +100,30 @@ fn a_snapshot_is_the_state_at_which_its_slices_began() {
     }
     let (to, source) = offers.offered.lock().pop().unwrap();
     assert!(to == id(2) && source.last().1 > base && offers.offered.lock().is_empty());
+}
+
+#[test]
+fn a_follower_whose_disk_counts_as_full_takes_nothing_in() {
+    let mut group = Group::led();
+    group.written(0, "k", put("v"));
+    let mut offering = Offering::new(CaptureSlice { pairs: 10, session_bytes: 1_000 });
+    let offers = Offers::default();
+    offering.want(vec![id(1)]);
+    while offering.is_at_work() {
+        offering.go_on(group.shard(0), &offers);
+    }
+    let (_, source) = offers.offered.lock().pop().unwrap();
+    let run = source.read(0, 7, 1_000).unwrap();
+    let pressure = Arc::new(Pressure::default());
+    let sinks = ReceptionSinks(Reception::new(group.shard(1).log().data_writers(), Arc::clone(&pressure)));
+    let (term, index) = source.last();
+    let mut sink = sinks.open(ShardId(3), SnapshotId { term, index, nonce: 1 }).unwrap();
+    assert!(sinks.has_room());
+    sink.records(run.bytes.clone(), run.count).expect("there is room");
+    pressure.set_disk(1, true);
+    assert!(!sinks.has_room(), "offers are left unanswered");
+    let refused = sink.records(run.bytes, run.count).unwrap_err();
+    assert!(matches!(refused, SnapshotError::NoRoom), "{refused}");
 }
 
 #[test]
