@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// A node's report.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeReport {
-    /// The epoch of the ring map that the node has in force.
+    /// The epoch of the ring map that the node has in force; 0 if it knows none that was agreed on.
     pub epoch: u64,
     /// Replicas of the node that can't be used any more, and wait to be replaced.
     pub faulty: Vec<(ShardId, ReplicaId)>,

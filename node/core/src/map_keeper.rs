@@ -9,8 +9,10 @@
 
 mod asked;
 mod keys;
+mod spread;
 
 use self::asked::LastAsked;
+use self::spread::{MapSpread, spread_ms};
 use crate::auth::keeper::AUTH_LEVEL;
 use crate::clock::Nanos;
 use crate::disk::{Disk, DiskError};
@@ -27,10 +29,11 @@ use crate::routing::network::SendError;
 use crate::routing::router::{NEWS_LEVEL, Router};
 use crate::sealing::{KeyFailure, NodeKeys};
 use crate::shard::ShardHandle;
+use bytes::Bytes;
 use kvorum_protocol::peer::{Levels, PeerMessage};
 use kvorum_protocol::report::NodeReport;
 use kvorum_protocol::{ClientId, ClusterPlan, FolderId, NodeId, ShardId};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -60,13 +63,12 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PROPOSE_AGAIN_MIN_MS: u64 = 500;
 /// The longest such wait.
 const PROPOSE_AGAIN_MAX_MS: u64 = 8_000;
-/// How often peers are sent this node's report.
+/// How often the peers that hold the map's group are sent this node's report,
 const REPORT_EVERY_MS: u64 = 1_000;
+/// and how often all are, to know that they need not send it the map. One that has no map tells all each second.
+const REPORT_TO_ALL_EVERY_MS: u64 = 5_000;
 /// How often it is looked at where everything should be, which takes up to 50 ms with 100 nodes and 512 shards.
 const PLACE_EVERY_MS: u64 = 1_000;
-/// The map in force is sent to all peers again so often. Whoever needs it takes it on the word of a majority, and each word may
-/// be lost.
-const SEND_EVERY_MS: u64 = 10_000;
 
 /// What a look at the map asks the owner to do.
 #[derive(Debug, Default)]
@@ -153,11 +155,18 @@ pub struct MapKeeper {
     place_at: Nanos,
     /// What it has seen of the other nodes since it speaks for the group.
     watch: NodeWatch,
-    /// Peers that were not sent the map in force, because too much waited for them.
-    unsent: BTreeSet<NodeId>,
-    /// When it was sent to all.
-    sent_at: Nanos,
+    spread: MapSpread,
+    /// The map of this epoch as it is sent, while somebody is to be sent it.
+    outgoing: Option<(u64, Bytes)>,
+    /// The group's leader changes the map by itself from then on: what it has changed last is still on its way to all.
+    changes_at: Nanos,
     reported_at: Nanos,
+    /// When all peers were sent a report.
+    reported_to_all_at: Nanos,
+    /// The peers that were sent one since they are connected, and since when they are.
+    reported_to: BTreeMap<NodeId, Nanos>,
+    /// There was a map when a report was sent last.
+    reported_map: bool,
     /// The map of this epoch is in the folder; 0 for none.
     copied: u64,
     /// What an operator asked for last.
@@ -194,9 +203,13 @@ impl MapKeeper {
             blocked: None,
             place_at: Nanos(0),
             watch: NodeWatch::default(),
-            unsent: BTreeSet::new(),
-            sent_at: Nanos(0),
+            spread: MapSpread::default(),
+            outgoing: None,
+            changes_at: Nanos(0),
             reported_at: Nanos(0),
+            reported_to_all_at: Nanos(0),
+            reported_to: BTreeMap::new(),
+            reported_map: false,
             copied,
             last_asked: LastAsked::default(),
             keys: Arc::default(),
@@ -230,7 +243,7 @@ impl MapKeeper {
         if let Some(handle) = self.router.local(ShardId::META) {
             // Before the map is read: that is then the newest of this moment, or a later one.
             let status = *handle.status.lock();
-            let is_stored = self.key.read(&handle, RingMap::from_bytes);
+            let is_stored = self.read_key(&handle, now);
             self.last_asked.handle_map(self.key.stored(), now);
             if let Some(ring) = self.key.take_news().cloned() {
                 self.take_map(&ring);
@@ -246,7 +259,7 @@ impl MapKeeper {
             }
         }
         self.follow_keys(now);
-        self.send_unsent(now);
+        self.pass_on(now);
         self.report(now);
         let (router, ring) = (&self.router, self.router.ring());
         self.looked.given_up = router.peer_table().is_given_up();
@@ -296,22 +309,45 @@ impl MapKeeper {
         info!(epoch = ring.epoch, nodes = ring.nodes.len(), shards = ring.shards.len(), "the ring map is in force");
         self.may_bootstrap = false;
         self.looked.in_force = Some(ring.clone());
-        // To all, at once.
-        self.sent_at = Nanos(0);
     }
 
-    /// Passes the map in force on to the peers that have not been sent it lately. One that is not connected gets it when it is.
-    fn send_unsent(&mut self, now: Nanos) {
-        let (Some(peers), Some(ring)) = (self.router.peers(), self.router.agreed_ring()) else { return };
-        if self.sent_at == Nanos(0) || now.ms_since(self.sent_at) >= SEND_EVERY_MS {
-            self.sent_at = now;
-            self.unsent = peers.up().into_iter().collect();
+    /// Reads the key. A map that is news is on its way to all nodes for a while. Returns whether the map that is held here is the stored one.
+    fn read_key(&mut self, handle: &ShardHandle, now: Nanos) -> bool {
+        let mut bytes_read = None;
+        let is_stored = self.key.read(handle, |bytes| {
+            bytes_read = Some(bytes.len());
+            RingMap::from_bytes(bytes)
+        });
+        if let (Some(bytes), Some(ring)) = (bytes_read, self.key.stored()) {
+            self.changes_at = now.after_ms(spread_ms(bytes, ring.nodes.len()));
         }
-        if self.unsent.is_empty() {
+        is_stored
+    }
+
+    /// Passes the map in force on to the peers that lag: see [`MapSpread`].
+    fn pass_on(&mut self, now: Nanos) {
+        let (Some(peers), Some(ring)) = (self.router.peers(), self.router.agreed_ring()) else { return };
+        let known = self.router.peer_table().maps();
+        let holds_group = ring.replica_on(ShardId::META, self.router.me()).is_some();
+        let due = self.spread.due(ring.epoch, holds_group, &known, now);
+        if due.is_empty() {
+            self.outgoing = None;
             return;
         }
-        let message = PeerMessage::Ring(ring.to_bytes().into());
-        self.unsent.retain(|peer| peers.send(*peer, &message) == Err(SendError::Full));
+        let bytes = match self.outgoing.take() {
+            Some((epoch, bytes)) if epoch == ring.epoch => bytes,
+            _ => ring.to_bytes().into(),
+        };
+        self.outgoing = Some((ring.epoch, bytes.clone()));
+        let message = PeerMessage::Ring(bytes);
+        for peer in due {
+            // One for which too much waits is tried again with the next look.
+            if peers.send(peer, &message) != Err(SendError::Full)
+                && let Some(known) = known.get(&peer)
+            {
+                self.spread.sent(peer, known, ring.epoch, now);
+            }
+        }
     }
 
     /// Helps to found the `meta` group, if this node may.
@@ -336,6 +372,10 @@ impl MapKeeper {
             info!(epoch = recovered.epoch, "the group takes over the ring map of a recovery");
             self.looked.proposed = Some((None, recovered.epoch));
             return self.key.propose(handle, now, recovered.to_bytes());
+        }
+        // Changes that nobody has asked for come one after another, and each costs all nodes the whole map.
+        if now < self.changes_at {
+            return;
         }
         let another_key = self.next_data_key(now);
         let Some(ring) = self.key.stored() else {
@@ -395,7 +435,7 @@ impl MapKeeper {
             return Asked::Elsewhere;
         };
         // Whoever asks may have seen a map, at another node, that has come since the last look.
-        self.key.read(&handle, RingMap::from_bytes);
+        self.read_key(&handle, now);
         self.last_asked.handle_map(self.key.stored(), now);
         if self.recovered().is_some() {
             return Asked::Soon { proposed: None };
@@ -430,7 +470,7 @@ impl MapKeeper {
         let Some(handle) = self.router.local(ShardId::META).filter(|handle| speaks_for_group(handle, now)) else {
             return Planned::Elsewhere;
         };
-        self.key.read(&handle, RingMap::from_bytes);
+        self.read_key(&handle, now);
         let Some(ring) = self.key.stored() else { return Planned::Elsewhere };
         let seen = self.seen(ring, now);
         let next = verb.map(|verb| verbs::admit(ring, &seen, verb)).transpose();
@@ -489,30 +529,49 @@ impl MapKeeper {
     }
 
     /// Tells those who may lead `meta` which replicas of this node wait to be replaced, which groups that it leads are settled, and
-    /// whom it hears.
+    /// whom it hears. All peers hear now and then which map it has.
     fn report(&mut self, now: Nanos) {
-        if now.ms_since(self.reported_at) < REPORT_EVERY_MS {
+        let has_map = self.router.agreed_ring().is_some();
+        let is_due = now.ms_since(self.reported_at) >= REPORT_EVERY_MS;
+        // A node without a map waits for one, and who has sent it one waits to hear that it has come.
+        let to_all = (is_due && !has_map)
+            || has_map != self.reported_map
+            || now.ms_since(self.reported_to_all_at) >= REPORT_TO_ALL_EVERY_MS;
+        let known = self.router.peer_table().maps();
+        self.reported_to.retain(|peer, at| known.get(peer).is_some_and(|known| known.connected_at == *at));
+        let is_new = |peer: &NodeId| known.contains_key(peer) && !self.reported_to.contains_key(peer);
+        if !is_due && !to_all && !known.keys().any(is_new) {
+            return;
+        }
+        // One that holds the group may be on its way into it, or out of it.
+        let ring = self.router.ring();
+        let of_group = |peer: &NodeId| ring.replica_on(ShardId::META, *peer).is_some();
+        let Some(peers) = self.router.peers() else { return };
+        let report = NodeReport { peer_address: self.own.peer_address.clone(), ..self.router.report(now) };
+        let message = PeerMessage::Report(report);
+        for peer in peers.up().into_iter().filter(|peer| to_all || is_new(peer) || (is_due && of_group(peer))) {
+            // Sent again in a second, or in a few.
+            let _ = peers.send(peer, &message);
+        }
+        self.reported_to = known.into_iter().map(|(peer, known)| (peer, known.connected_at)).collect();
+        if to_all {
+            (self.reported_to_all_at, self.reported_map) = (now, has_map);
+        }
+        if !is_due {
             return;
         }
         self.reported_at = now;
-        let report = NodeReport { peer_address: self.own.peer_address.clone(), ..self.router.report(now) };
-        let Some(peers) = self.router.peers() else { return };
-        let message = PeerMessage::Report(report);
-        // One that holds the group may be on its way into it, or out of it.
-        let ring = self.router.ring();
         if let Some(KeysOfNode { kek, epoch }) = self.own_keys().filter(|_| ring.level >= SEALING_LEVEL) {
             for peer in peers.up() {
                 let _ = peers.send(peer, &PeerMessage::DataKeys { kek, epoch });
             }
         }
-        let of_group = |peer: &NodeId| ring.replica_on(ShardId::META, *peer).is_some();
         let asks = PeerMessage::MapAsked { number: self.router.map_news().ask(now) };
-        for peer in peers.up().into_iter().filter(of_group) {
-            // Sent again in a second.
-            let _ = peers.send(peer, &message);
-            if ring.level >= NEWS_LEVEL {
-                let _ = peers.send(peer, &asks);
-            }
+        for peer in peers.up().into_iter().filter(of_group).filter(|_| ring.level >= NEWS_LEVEL) {
+            let _ = peers.send(peer, &asks);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

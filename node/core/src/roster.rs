@@ -74,7 +74,8 @@ pub enum Action {
         /// The shard.
         shard: ShardId,
     },
-    /// Tell the replica that runs who should be in its group. A full queue may swallow it: the next map or opening says it again.
+    /// Tell the replica that runs who should be in its group. It is said when the replica opens, and when that changes. Its inbox has room
+    /// for it at any time; one that is closed belongs to a replica that has ended.
     SetTarget {
         /// The shard.
         shard: ShardId,
@@ -254,9 +255,12 @@ impl Roster {
             let may_begin = is_named && !survivors.contains(&shard);
             let incarnation = match self.replicas.get_mut(&shard) {
                 Some(replica) if replica.id() == config.consensus.replica => {
+                    let is_news = replica.config.target != config.target;
                     (replica.config, replica.epoch, replica.may_begin) = (config, epoch, may_begin);
                     match replica.state {
-                        State::Open => actions.push(replica.set_target()),
+                        State::Open if is_news => actions.push(replica.set_target()),
+                        // Nearly all maps leave nearly all groups as they are.
+                        State::Open => {}
                         State::AwaitsMap => {
                             replica.state = State::Closed;
                             opening.push(shard);

@@ -11,6 +11,7 @@ use super::limits::{
     FORWARD_OUTBOUND_BYTES_MAX, READ_CHUNKS_MAX, SNAPSHOT_FRAME_BYTES_MAX,
 };
 use bytes::{Bytes, BytesMut};
+use kvorum_core::ring::MapPrefix;
 use kvorum_core::routing::network::{BULK_MESSAGE_BYTES, SNAPSHOT_OUTBOUND_BYTES_MAX, SendError};
 use kvorum_protocol::limits::{FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX};
 use kvorum_protocol::part::{Assembler, PART_FRAME_BYTES_MAX, Parts};
@@ -24,6 +25,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::Notify;
 
+/// From this feature level of the cluster on large ring maps go by the bulk lane.
+const BULK_MAP_LEVEL: u16 = 2;
+
 /// What a stream carries. Its number is the stream's index among those its sender has opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lane {
@@ -33,7 +37,7 @@ pub(super) enum Lane {
     Forward = 1,
     /// Snapshots; gives way to the others.
     Snapshot = 2,
-    /// Large consensus messages and large replies; gives way to all but snapshots.
+    /// Large consensus messages, large replies and large ring maps; gives way to all but snapshots.
     Bulk = 3,
 }
 
@@ -62,6 +66,7 @@ impl Lane {
         let is_large = || message.bytes_about() > BULK_MESSAGE_BYTES;
         match message {
             PeerMessage::Raft(..) | PeerMessage::ForwardReply { .. } if is_large() => Some(Self::Bulk),
+            PeerMessage::Ring(map) if is_large() && may_be_bulk(map) => Some(Self::Bulk),
             PeerMessage::AuthTable(_) => Some(Self::Bulk),
             PeerMessage::Raft(..)
             | PeerMessage::Leading(_)
@@ -86,10 +91,9 @@ impl Lane {
     /// Whether the message may come by this lane.
     pub(super) fn carries(self, message: &PeerMessage) -> bool {
         match message {
-            PeerMessage::Raft(..) => matches!(self, Self::Consensus | Self::Bulk),
+            PeerMessage::Raft(..) | PeerMessage::Ring(_) => matches!(self, Self::Consensus | Self::Bulk),
             PeerMessage::AuthTable(_) => self == Self::Bulk,
             PeerMessage::Leading(_)
-            | PeerMessage::Ring(_)
             | PeerMessage::AuthNews { .. }
             | PeerMessage::AuthWanted
             | PeerMessage::DataKeys { .. }
@@ -144,6 +148,12 @@ impl Lane {
             Self::Bulk => BULK_OUTBOUND_BYTES_MAX,
         }
     }
+}
+
+/// Whether every node of the cluster takes this ring map on the bulk lane. A node of 0.1.0, which has no part in a cluster of that level,
+/// would end the connection.
+fn may_be_bulk(map: &[u8]) -> bool {
+    MapPrefix::read(map).and_then(|first| first.level).is_some_and(|level| level >= BULK_MAP_LEVEL)
 }
 
 /// Which shards' appends go by the bulk lane because a large one did a moment ago.
@@ -508,6 +518,21 @@ mod tests {
         let PeerMessage::Raft(shard, mut heartbeat) = append(1, 0) else { panic!("it is one") };
         heartbeat.kind = RaftMessageKind::Heartbeat;
         assert_eq!(lingering.lane(&PeerMessage::Raft(shard, heartbeat)), Some(Lane::Consensus));
+    }
+
+    #[test]
+    fn a_large_ring_map_holds_up_no_heartbeat_unless_a_node_may_not_take_it_elsewhere() {
+        let map = |level: u16, bytes: usize| {
+            let text = format!("{{\"epoch\":7,\"level\":{level},\"more\":\"{}\"}}", "x".repeat(bytes));
+            PeerMessage::Ring(text.into())
+        };
+        assert_eq!(Lane::of(&map(2, BULK_MESSAGE_BYTES)), Some(Lane::Bulk));
+        assert_eq!(Lane::of(&map(2, 100)), Some(Lane::Consensus));
+        assert_eq!(Lane::of(&map(1, BULK_MESSAGE_BYTES)), Some(Lane::Consensus));
+        let other = PeerMessage::Ring(vec![b' '; 2 * BULK_MESSAGE_BYTES].into());
+        assert_eq!(Lane::of(&other), Some(Lane::Consensus));
+        assert!([Lane::Consensus, Lane::Bulk].into_iter().all(|lane| lane.carries(&other)));
+        assert!([Lane::Forward, Lane::Snapshot].into_iter().all(|lane| !lane.carries(&other)));
     }
 
     #[tokio::test]

@@ -220,9 +220,6 @@ impl PeerDesk {
             let _ = peers.send(peer, &PeerMessage::Leading(leading));
         }
         let _ = peers.send(peer, &PeerMessage::Unfit(router.fitness().reasons().0));
-        if let Some(ring) = router.agreed_ring() {
-            let _ = peers.send(peer, &PeerMessage::Ring(ring.to_bytes().into()));
-        }
     }
 
     /// A peer can't be sent to any more.
@@ -255,10 +252,7 @@ impl PeerDesk {
             PeerMessage::ForwardReply { id, response } => self.router().forward_answered(from, id, response),
             PeerMessage::Returned { id, request } => self.router().forward_returned(from, id, request),
             PeerMessage::Leading(shards) => self.router().peer_leads(from, &shards),
-            PeerMessage::Ring(map) => match RingMap::from_bytes(&map) {
-                Ok(ring) => self.router().offer_ring(from, ring),
-                Err(error) => self.complain(from, ShardId::META, &error, "a peer's ring map was refused"),
-            },
+            PeerMessage::Ring(map) => self.hear_map(from, &map),
             message @ (PeerMessage::AuthNews { .. } | PeerMessage::AuthWanted | PeerMessage::AuthTable(_)) => {
                 self.router().auth().hear(from, &message, now);
             }
@@ -276,6 +270,16 @@ impl PeerDesk {
             PeerMessage::Snapshot(shard, message) => self.snapshot(from, shard, message, now),
             PeerMessage::Hello(_) => warn!(%from, "a peer said hello twice"),
             PeerMessage::Unknown { kind, .. } => debug!(%from, kind, "skipped a message of a newer version"),
+        }
+    }
+
+    /// A peer has sent a ring map. One that is no news here is not even read.
+    fn hear_map(&self, from: NodeId, map: &[u8]) {
+        let known = self.router().agreed_ring().map(|ring| ring.epoch);
+        match RingMap::from_bytes_if_newer(map, known) {
+            Ok(Some(ring)) => self.router().offer_ring(from, ring),
+            Ok(None) => {}
+            Err(error) => self.complain(from, ShardId::META, &error, "a peer's ring map was refused"),
         }
     }
 

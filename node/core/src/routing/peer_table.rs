@@ -14,6 +14,16 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A report is believed for this long. It is sent again each second.
 const REPORT_HOLDS_MS: u64 = 3_000;
 
+/// What a connected peer has said of the ring map that it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapOfPeer {
+    /// Since when it has been connected.
+    pub connected_at: Nanos,
+    /// The epoch of the map that it had when it last reported, 0 for none; `None` if it has not reported on this connection. It has
+    /// that map, or a later one, for as long as it is connected.
+    pub epoch: Option<u64>,
+}
+
 /// The peers that have said hello since the process began. Bounded by the configuration, which lists them.
 #[derive(Debug, Default)]
 pub struct PeerTable {
@@ -35,6 +45,8 @@ struct Peer {
     connected_at: Option<Nanos>,
     report: NodeReport,
     reported_at: Nanos,
+    /// See [`MapOfPeer::epoch`].
+    map_epoch: Option<u64>,
     /// Why it should not lead; `None` until this connection has said so.
     unfit: Option<Reasons>,
     /// It was about to stop when it last spoke, be it on an earlier connection.
@@ -56,6 +68,7 @@ impl PeerTable {
             connected_at: None,
             report: NodeReport::default(),
             reported_at: Nanos(0),
+            map_epoch: None,
             unfit: None,
             stops: false,
             data_keys: None,
@@ -75,6 +88,7 @@ impl PeerTable {
         if let Some(known) = self.peers.write().get_mut(&peer) {
             known.connected_at = None;
             known.report = NodeReport::default();
+            known.map_epoch = None;
             known.unfit = None;
             known.data_keys = None;
         }
@@ -103,6 +117,15 @@ impl PeerTable {
         let peers = self.peers.read();
         let connected = peers.iter().filter(|(_, known)| known.connected_at.is_some());
         connected.map(|(peer, known)| (*peer, known.presence(now))).collect()
+    }
+
+    /// What the peers that are connected have said of the ring maps that they have.
+    pub fn maps(&self) -> BTreeMap<NodeId, MapOfPeer> {
+        let peers = self.peers.read();
+        let map = |(peer, known): (&NodeId, &Peer)| {
+            Some((*peer, MapOfPeer { connected_at: known.connected_at?, epoch: known.map_epoch }))
+        };
+        peers.iter().filter_map(map).collect()
     }
 
     /// A peer says how far it is with data keys.
@@ -197,6 +220,7 @@ impl PeerTable {
     /// A peer reports of itself.
     pub fn note_report(&self, peer: NodeId, report: NodeReport, now: Nanos) {
         if let Some(known) = self.peers.write().get_mut(&peer) {
+            known.map_epoch = Some(report.epoch);
             (known.report, known.reported_at) = (report, now);
         }
     }
@@ -366,6 +390,22 @@ mod tests {
         table.note_unfit(node(2), Reasons(0));
         assert!(!table.is_fit(&ring, node(2)), "a stranger");
         assert!(!table.is_fit(&ring, node(3)), "nobody has met it");
+    }
+
+    #[test]
+    fn the_map_of_a_peer_is_known_for_as_long_as_it_is_connected() {
+        let table = PeerTable::default();
+        table.met(&hello(2, folder(2), None), Some(folder(2)));
+        assert!(table.maps().is_empty(), "it can't be sent to yet");
+        table.connected(node(2), Nanos(5));
+        let known = |connected_at, epoch| [(node(2), MapOfPeer { connected_at, epoch })].into();
+        assert_eq!(table.maps(), known(Nanos(5), None));
+        table.note_report(node(2), NodeReport { epoch: 7, ..NodeReport::default() }, Nanos(6));
+        assert_eq!(table.maps(), known(Nanos(5), Some(7)));
+        table.disconnected(node(2));
+        assert!(table.maps().is_empty());
+        table.connected(node(2), Nanos(9));
+        assert_eq!(table.maps(), known(Nanos(9), None), "it may have begun anew");
     }
 
     #[test]

@@ -411,11 +411,17 @@ impl Inbox {
         self.wake();
     }
 
-    /// Queues a command. Returns whether it was taken: not by a host that is gone, nor past [`SHARD_COMMANDS_MAX`].
+    /// Queues a command. Returns whether it was taken: not by a host that is gone, nor past [`SHARD_COMMANDS_MAX`]. A target takes the
+    /// place of one that waits, and finds room at any time: nobody says it twice.
     pub fn command(&self, command: ShardCommand) -> bool {
         {
             let mut queues = self.queues.lock();
-            if queues.is_closed() || queues.commands.len() >= SHARD_COMMANDS_MAX {
+            if queues.is_closed() {
+                return false;
+            }
+            if matches!(command, ShardCommand::SetTarget(_)) {
+                queues.commands.retain(|waits| !matches!(waits, ShardCommand::SetTarget(_)));
+            } else if queues.commands.len() >= SHARD_COMMANDS_MAX {
                 return false;
             }
             queues.commands.push(command);
@@ -637,6 +643,24 @@ mod tests {
         assert_eq!(returned.collect::<Vec<_>>(), [(0, Term(0)), (1, Term(0))]);
         assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
         assert!(!inbox.command(ShardCommand::HandOver));
+    }
+
+    #[test]
+    fn the_last_target_finds_room_in_an_inbox_that_is_full() {
+        let inbox = inbox(&Arc::default());
+        let target = |since| Target { since, ..Target::default() };
+        assert!(inbox.command(ShardCommand::SetTarget(target(1))));
+        while inbox.command(ShardCommand::HandOver) {}
+        assert!(inbox.command(ShardCommand::SetTarget(target(2))));
+        assert!(inbox.command(ShardCommand::SetTarget(target(3))));
+        let mut taken = Drained::default();
+        inbox.queues.lock().take(&mut taken);
+        let is_last = |command: &ShardCommand| matches!(command, ShardCommand::SetTarget(of) if of.since == 3);
+        let is_any = |command: &ShardCommand| matches!(command, ShardCommand::SetTarget(_));
+        let count = |is: &dyn Fn(&ShardCommand) -> bool| taken.commands.iter().filter(|command| is(command)).count();
+        assert_eq!((count(&is_last), count(&is_any)), (1, 1));
+        assert!(taken.commands.len() <= SHARD_COMMANDS_MAX + 1);
+        inbox.close();
     }
 
     fn client(number: u128) -> ClientId {

@@ -173,10 +173,13 @@ impl Control {
         groups::members(cluster, &groups::shard(cluster, shard)).into_keys().collect()
     }
 
-    /// This node holds a replica of the shard from now on. The other nodes see it shortly after.
+    /// This node holds a replica of the shard from now on. The other nodes see it shortly after. Who is in already tells nobody anything:
+    /// a join is a message to every node.
     pub fn join_shard(&self, shard: ShardId) {
         let mut membership = self.shared.membership.lock();
-        membership.shards.insert(shard);
+        if !membership.shards.insert(shard) {
+            return;
+        }
         if let Some(admin) = &membership.admin {
             pg::join(groups::shard(self.shared.cluster, shard), vec![admin.clone()]);
         }

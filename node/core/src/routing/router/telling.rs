@@ -28,7 +28,7 @@ impl Router {
         };
         let settled = local.iter().filter_map(|handle| Some((handle.shard, handle.status.lock().settled?)));
         NodeReport {
-            epoch: self.ring.read().epoch,
+            epoch: self.agreed_ring().map_or(0, |ring| ring.epoch),
             faulty: self.faulty(),
             settled: settled.collect(),
             hears: self.peers().map(|peers| peers.up()).unwrap_or_default(),
