@@ -9,7 +9,7 @@ use kvorum_core::clock::Nanos;
 use kvorum_resp::command::{ClientFilter, ClientKind, ClientListFilter};
 use kvorum_resp::{Request, RespVersion};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -159,12 +159,16 @@ impl Clients {
 
     /// Lines about the connections that a filter names.
     pub(super) fn list(&self, filter: ClientListFilter<'_>) -> Vec<u8> {
-        let is_meant = |client: &Client| match filter {
-            ClientListFilter::All => true,
-            ClientListFilter::Kind(kind) => kind == ClientKind::Normal,
-            ClientListFilter::Ids(mut ids) => ids.any(|id| u64::try_from(id) == Ok(client.number)),
+        let all: Vec<Arc<Client>> = match filter {
+            ClientListFilter::Kind(kind) if kind != ClientKind::Normal => Vec::new(),
+            ClientListFilter::All | ClientListFilter::Kind(_) => self.all.lock().values().cloned().collect(),
+            ClientListFilter::Ids(ids) => {
+                // Each number is looked up once, however often it is named. A request may name a million.
+                let numbers: HashSet<u64> = ids.filter_map(|id| u64::try_from(id).ok()).collect();
+                let all = self.all.lock();
+                all.values().filter(|client| numbers.contains(&client.number)).cloned().collect()
+            }
         };
-        let all: Vec<Arc<Client>> = self.all.lock().values().filter(|client| is_meant(client)).cloned().collect();
         let now = system_clock::monotonic();
         all.iter().flat_map(|client| client.line(now)).collect()
     }
@@ -360,6 +364,8 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvorum_resp::Command;
+    use kvorum_resp::command::ClientCommand;
 
     fn client(clients: &Clients, port: u16) -> Arc<Client> {
         clients.enter(([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], 7430).into(), RespMode::Standalone, None)
@@ -392,6 +398,25 @@ mod tests {
         assert_eq!(clients.kill(&ClientFilter::OTHERS, 1), (1, false));
         assert_eq!(clients.count(), 1);
         assert!(clients.list(ClientListFilter::Kind(ClientKind::Master)).is_empty());
+    }
+
+    #[test]
+    fn clients_are_listed_by_number_in_their_order_and_once() {
+        let clients = Clients::default();
+        let _all = [client(&clients, 1), client(&clients, 2), client(&clients, 3)];
+        let listed = |ids: &str| {
+            let command = ["CLIENT", "LIST", "ID"].into_iter().chain(ids.split(' ')).map(str::as_bytes);
+            let request = Request::of(&command.collect::<Vec<_>>());
+            let spec = kvorum_resp::table::resolve(&request).unwrap();
+            let Ok(Command::Client(ClientCommand::List(filter))) = Command::parse(spec, &request) else {
+                panic!("{ids}")
+            };
+            let lines = String::from_utf8(clients.list(filter)).unwrap();
+            lines.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(listed("3 1 3 9 1"), ["id=1", "id=3"]);
+        assert_eq!(listed("2"), ["id=2"]);
+        assert!(listed("-1 0 4").is_empty());
     }
 
     #[test]
