@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use ring::{digest, hmac};
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -140,16 +141,17 @@ impl Logins {
         self.router.auth().access(principal, self.router.clock().now().wall_ms).is_ok()
     }
 
-    /// Who has this name and password. It takes tens of milliseconds, as long for a user that is not there, and 5 s at most.
+    /// Who has this name and password. It takes tens of milliseconds, as long for a user that is not there, and 5 s at most. `from`:
+    /// the client's address, of which only so many passwords wait at a time.
     ///
     /// # Errors
     /// See [`LoginFailure`].
-    pub async fn by_password(&self, user: &str, password: &[u8]) -> Result<Principal, LoginFailure> {
-        let checking = tokio::time::timeout(CHECK_TIMEOUT, self.check_password(user, password));
+    pub async fn by_password(&self, from: IpAddr, user: &str, password: &[u8]) -> Result<Principal, LoginFailure> {
+        let checking = tokio::time::timeout(CHECK_TIMEOUT, self.check_password(from, user, password));
         checking.await.unwrap_or(Err(LoginFailure::Overloaded))
     }
 
-    async fn check_password(&self, user: &str, password: &[u8]) -> Result<Principal, LoginFailure> {
+    async fn check_password(&self, from: IpAddr, user: &str, password: &[u8]) -> Result<Principal, LoginFailure> {
         let now = system_clock::monotonic();
         let known = self.router.auth().verifier_of(user, now)?;
         if password.len() > PASSWORD_BYTES_MAX {
@@ -159,7 +161,7 @@ impl Logins {
         let mark = verifier.mark();
         let name = self.remembered_as(user, mark, password);
         if !self.is_remembered(&name, now) {
-            if !self.passwords.check(verifier, password).await.ok_or(LoginFailure::Overloaded)? {
+            if !self.passwords.check(from, verifier, password).await.ok_or(LoginFailure::Overloaded)? {
                 return Err(LoginError::Refused.into());
             }
             self.remember(name, now);

@@ -74,7 +74,7 @@ impl Whose {
                 }
                 (None, None) => Principal::Nobody,
             },
-            (Some(value), None) => log_in(api, value.as_bytes()).await.inspect_err(|problem| {
+            (Some(value), None) => log_in(api, from.address, value.as_bytes()).await.inspect_err(|problem| {
                 note(api, from.address, AuditKind::LoginFailed, "", problem.detail());
             })?,
             (Some(_), Some(_)) => return Err(unauthenticated("the header Authorization comes twice")),
@@ -148,10 +148,10 @@ fn unauthenticated(detail: &'static str) -> Problem {
     Problem::new(&UNAUTHENTICATED, detail)
 }
 
-async fn log_in(api: &Api, value: &[u8]) -> Result<Principal, Problem> {
+async fn log_in(api: &Api, from: IpAddr, value: &[u8]) -> Result<Principal, Problem> {
     let found = match HeaderCredentials::read(value) {
         Some(HeaderCredentials::Token(token)) => api.logins.by_token(&token),
-        Some(HeaderCredentials::Password { user, password }) => api.logins.by_password(&user, &password).await,
+        Some(HeaderCredentials::Password { user, password }) => api.logins.by_password(from, &user, &password).await,
         None => {
             return Err(unauthenticated(
                 "the header Authorization is neither Bearer with a token nor Basic with a user and a password",

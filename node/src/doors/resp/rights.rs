@@ -94,7 +94,7 @@ impl Connection<'_> {
         let found = if password.starts_with(TOKEN_PREFIX.as_bytes()) {
             logins.by_token(password)
         } else {
-            logins.by_password(user, password).await
+            logins.by_password(self.manners.client.from.ip(), user, password).await
         };
         let principal = found.map_err(|failure| {
             self.session.note_refused(user, &failure.to_string());

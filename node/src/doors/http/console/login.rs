@@ -89,7 +89,7 @@ pub(super) async fn login(State(api): State<Arc<Api>>, request: Request) -> Resu
     }
     let Credentials { name, password } = from_json(&api.read_login(&parts, body).await?)?;
     let address = asked.whose.address;
-    let found = api.logins.by_password(&name, password.as_bytes()).await.map_err(refused);
+    let found = api.logins.by_password(address, &name, password.as_bytes()).await.map_err(refused);
     let principal =
         found.inspect_err(|problem| note(&api, address, AuditKind::LoginFailed, &name, problem.detail()))?;
     let now = api.caller.context().router.clock().now();
