@@ -68,6 +68,10 @@ pub const ABSENCE_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 pub const NODE_WEIGHT_MAX: u32 = 1000;
 /// Most MiB per second that a node may be told to send of snapshots.
 pub const MOVE_RATE_MB_MAX: u32 = 16 * 1024;
+/// What a node sends of snapshots, in MiB per second, where nothing was told: for replicas that it needs to be whole again.
+pub const MOVE_RATE_MB_DEFAULT: u32 = 64;
+/// The same while replicas move and no node is down.
+pub const MOVE_RATE_MB_CALM: u32 = 16;
 /// Longest life of a token, in milliseconds: a day.
 pub const TOKEN_MS_MAX: u64 = 24 * 3600 * 1000;
 /// Most tokens that a cluster knows at a time, those that were used among them until their time is over.
@@ -132,3 +136,4 @@ const _: () =
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 < SNAPSHOT_CHUNK_BYTES_MAX, "the largest record fits a chunk");
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX + 1024 < PEER_FRAME_BYTES_MAX, "the largest chunk fits a peer frame");
 const _: () = assert!(SHARDS_MAX < u16::MAX as usize);
+const _: () = assert!(MOVE_RATE_MB_CALM <= MOVE_RATE_MB_DEFAULT && MOVE_RATE_MB_DEFAULT <= MOVE_RATE_MB_MAX);

@@ -1,7 +1,9 @@
 //! What the cluster does, and what is to come: the leader of `meta` says it, since it decides.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::limits::{ERROR_TEXT_BYTES_MAX, NODES_MAX, PLAN_REASONS_MAX, SHARDS_MAX};
+use crate::limits::{
+    ERROR_TEXT_BYTES_MAX, MOVE_RATE_MB_CALM, MOVE_RATE_MB_DEFAULT, NODES_MAX, PLAN_REASONS_MAX, SHARDS_MAX,
+};
 use crate::types::{Epoch, NodeId, ShardId};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -18,7 +20,7 @@ pub struct ClusterPlan {
     pub replication_factor: u8,
     /// No replica moves for balance or removal.
     pub paused: bool,
-    /// How many MiB per second a node sends of snapshots, if it was told; else the default.
+    /// How many MiB per second a node sends of snapshots, if it was told; see [`ClusterPlan::moves_rate_mb`].
     pub rate_mb: Option<u32>,
     /// The nodes that hold the ring map's group and should vote in it.
     pub meta: Vec<NodeId>,
@@ -123,6 +125,12 @@ impl ClusterPlan {
     /// Whether what this node holds is made anew elsewhere, or is to be.
     pub fn makes_anew(&self, node: NodeId) -> bool {
         self.moves.iter().any(|planned| planned.purpose == MovePurpose::Repair && planned.from == Some(node))
+    }
+
+    /// How many MiB per second a node sends while these moves are under way: what it was told, or what nodes keep to by themselves.
+    pub fn moves_rate_mb(&self) -> u32 {
+        let has_lost = self.nodes.iter().any(|outlook| outlook.down);
+        self.rate_mb.unwrap_or(if has_lost { MOVE_RATE_MB_DEFAULT } else { MOVE_RATE_MB_CALM })
     }
 
     /// Appends the plan; between nodes it travels in exactly this form.

@@ -1,10 +1,15 @@
-//! The views of the cluster: topology and statuses in, outputs out. Pure.
+//! The cluster's nodes: which one is meant, and what each says that is asked. The views of the cluster: topology and statuses in,
+//! outputs out.
 
+use crate::exit::Exit;
 use crate::output::{Cell, Output};
+use crate::run::Emit;
 use crate::text::{duration, size, word};
+use futures_util::future::join_all;
 use kvorum_client::health;
 use kvorum_client::{
-    ClusterPlan, Explanation, HotKey, NodeId, NodeStanding, NodeStatus, ShardId, ShardRole, ShardStatus, Topology,
+    ClusterPlan, Error, Explanation, HotKey, NodeId, NodeInfo, NodeStanding, NodeStatus, ShardId, ShardRole,
+    ShardStatus, Topology,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +22,7 @@ pub(crate) fn name(topology: &Topology, node: NodeId) -> String {
 
 /// The node that is meant by its name, its id or the beginning of it, or its address.
 pub(crate) fn find_node(topology: &Topology, wanted: &str) -> Result<NodeId, String> {
-    let is_meant = |info: &&kvorum_client::NodeInfo| info.name == wanted || info.client_address == wanted;
+    let is_meant = |info: &&NodeInfo| info.name == wanted || info.client_address == wanted;
     if let Some(info) = topology.nodes.iter().find(is_meant) {
         return Ok(info.id);
     }
@@ -29,6 +34,49 @@ pub(crate) fn find_node(topology: &Topology, wanted: &str) -> Result<NodeId, Str
             let names: Vec<_> = topology.nodes.iter().map(|info| info.name.as_str()).collect();
             Err(format!("there is no node \"{wanted}\"; there are {}", names.join(", ")))
         }
+    }
+}
+
+/// Nodes that were asked and did not answer, by name.
+#[derive(Debug)]
+pub(crate) struct SilentNodes(Vec<String>);
+
+/// Asks nodes at once. Gives the answers, each with its node's name, in the order of the nodes.
+///
+/// # Errors
+/// If no node answers: why the last one did not.
+pub(crate) async fn ask_each<T, F: Future<Output = Result<T, Error>>>(
+    nodes: impl Iterator<Item = &NodeInfo>,
+    ask: impl Fn(NodeId) -> F,
+) -> Result<(Vec<(String, T)>, SilentNodes), Error> {
+    let asked = nodes.map(|node| {
+        let answer = ask(node.id);
+        async move { (node.name.clone(), answer.await) }
+    });
+    let (mut answered, mut silent, mut failure) = (Vec::new(), Vec::new(), None);
+    for (name, answer) in join_all(asked).await {
+        match answer {
+            Ok(answer) => answered.push((name, answer)),
+            Err(error) => {
+                silent.push(name);
+                failure = Some(error);
+            }
+        }
+    }
+    match failure {
+        Some(error) if answered.is_empty() => Err(error),
+        _ => Ok((answered, SilentNodes(silent))),
+    }
+}
+
+impl SilentNodes {
+    /// Names them behind what the others have said. The command has failed if there are any.
+    pub(crate) fn tell(self, emit: Emit<'_>) -> Exit {
+        if self.0.is_empty() {
+            return Exit::Ok;
+        }
+        emit(Output::Note(format!("did not answer: {}", self.0.join(", "))));
+        Exit::Failed
     }
 }
 
@@ -100,7 +148,7 @@ pub(crate) fn nodes(topology: &Topology, statuses: &[NodeStatus], plan: Option<&
             _ => "silent",
         }
     };
-    let row = |info: &kvorum_client::NodeInfo| {
+    let row = |info: &NodeInfo| {
         let status = statuses.iter().find(|status| status.node == info.id);
         let count = |role: fn(&ShardStatus) -> bool| match status {
             Some(status) => Cell::plain(status.shards.iter().filter(|shard| is_user(shard) && role(shard)).count()),
@@ -274,4 +322,48 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
         ("overloaded", Cell::plain(node.overloaded)),
         ("shard_restarts", Cell::plain(restarts)),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_client::{ErrorCode, ServerError};
+    use uuid::Uuid;
+
+    fn node(number: u128) -> NodeInfo {
+        let (client_address, zone) = (String::new(), String::new());
+        NodeInfo { id: NodeId(Uuid::from_u128(number)), name: format!("node-{number}"), client_address, zone }
+    }
+
+    /// What comes of it if these nodes answer, each with its number.
+    async fn asked(answering: &[u128]) -> (Result<Vec<(String, u128)>, Error>, Vec<Output>, Option<Exit>) {
+        let nodes: Vec<NodeInfo> = (1..=3).map(node).collect();
+        let answers = ask_each(nodes.iter(), async |id: NodeId| {
+            let number = id.0.as_u128();
+            let error = || ServerError::new(ErrorCode::Unavailable, format!("{number} is away"));
+            answering.contains(&number).then_some(number).ok_or_else(|| Error::Server(error()))
+        });
+        let mut told = Vec::new();
+        match answers.await {
+            Err(error) => (Err(error), told, None),
+            Ok((answered, silent)) => {
+                let exit = silent.tell(&mut |output| {
+                    told.push(output);
+                    true
+                });
+                (Ok(answered), told, Some(exit))
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nodes_that_are_silent_are_named_and_all_of_them_fail() {
+        let named = |numbers: &[u128]| numbers.iter().map(|number| (format!("node-{number}"), *number)).collect();
+        assert_eq!(asked(&[1, 2, 3]).await, (Ok(named(&[1, 2, 3])), Vec::new(), Some(Exit::Ok)));
+        let note = Output::Note("did not answer: node-1, node-3".to_owned());
+        assert_eq!(asked(&[2]).await, (Ok(named(&[2])), vec![note], Some(Exit::Failed)));
+        let (answers, told, _) = asked(&[]).await;
+        assert!(told.is_empty());
+        assert!(matches!(&answers, Err(Error::Server(why)) if why.detail == "3 is away"), "{answers:?}");
+    }
 }

@@ -1,11 +1,10 @@
 //! LOGLEVEL: how much nodes log, and more or less of it for a while.
 
-use crate::cluster::find_node;
+use crate::cluster::{ask_each, find_node};
 use crate::exit::Exit;
 use crate::output::{Cell, Output};
 use crate::run::{Emit, Failure};
 use crate::text::duration;
-use futures_util::future::join_all;
 use kvorum_client::{Client, LogLevelAsk, LogLevelView};
 use std::time::Duration;
 
@@ -25,26 +24,10 @@ pub(crate) async fn run(
     let topology = client.topology().await?;
     let only = only.map(|wanted| find_node(&topology, wanted).map_err(Failure::Usage)).transpose()?;
     let asked = topology.nodes.iter().filter(|node| only.is_none_or(|only| only == node.id));
-    let answers = join_all(asked.map(async |node| (&node.name, client.admin().log_level(node.id, ask).await))).await;
-    let (mut rows, mut silent, mut failure) = (Vec::new(), Vec::new(), None);
-    for (name, answer) in answers {
-        match answer {
-            Ok(view) => rows.push(row(name, &view)),
-            Err(error) => {
-                silent.push(name.clone());
-                failure = Some(error);
-            }
-        }
-    }
-    if let (true, Some(error)) = (rows.is_empty(), failure) {
-        return Err(error.into());
-    }
+    let (answered, silent) = ask_each(asked, |node| async move { client.admin().log_level(node, ask).await }).await?;
+    let rows = answered.iter().map(|(name, view)| row(name, view)).collect();
     emit(Output::Table { columns: &["node", "filter", "left_ms"], rows });
-    if silent.is_empty() {
-        return Ok(Exit::Ok);
-    }
-    emit(Output::Note(format!("did not answer: {}", silent.join(", "))));
-    Ok(Exit::Failed)
+    Ok(silent.tell(emit))
 }
 
 fn row(name: &str, view: &LogLevelView) -> Vec<Cell> {

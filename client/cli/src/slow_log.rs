@@ -28,34 +28,20 @@ pub(crate) const COUNT_DEFAULT: u32 = 10;
 /// If no node answers.
 pub(crate) async fn run(client: &Client, action: SlowLogAction, emit: Emit<'_>) -> Result<Exit, Failure> {
     let topology = client.topology().await?;
-    let (mut views, mut silent, mut failure) = (Vec::new(), Vec::new(), None);
-    for node in &topology.nodes {
-        let answered = match action {
-            SlowLogAction::Newest(count) => client.admin().slow_log(node.id, count).await.map(Some),
-            SlowLogAction::Length => client.admin().slow_log(node.id, 0).await.map(Some),
-            SlowLogAction::Reset => client.admin().forget_slow_log(node.id).await.map(|()| None),
-        };
-        match answered {
-            Ok(view) => views.push((node.name.clone(), view)),
-            Err(error) => {
-                silent.push(node.name.clone());
-                failure = Some(error);
-            }
+    let ask = |node| async move {
+        match action {
+            SlowLogAction::Newest(count) => client.admin().slow_log(node, count).await.map(Some),
+            SlowLogAction::Length => client.admin().slow_log(node, 0).await.map(Some),
+            SlowLogAction::Reset => client.admin().forget_slow_log(node).await.map(|()| None),
         }
-    }
-    if let (true, Some(error)) = (views.is_empty(), failure) {
-        return Err(error.into());
-    }
+    };
+    let (views, silent) = cluster::ask_each(topology.nodes.iter(), ask).await?;
     emit(match action {
         SlowLogAction::Newest(count) => newest(&topology, views, count),
         SlowLogAction::Length => lengths(views),
         SlowLogAction::Reset => Output::Note("forgotten".to_owned()),
     });
-    if silent.is_empty() {
-        return Ok(Exit::Ok);
-    }
-    emit(Output::Note(format!("did not answer: {}", silent.join(", "))));
-    Ok(Exit::Failed)
+    Ok(silent.tell(emit))
 }
 
 fn lengths(views: Vec<(String, Option<SlowLogView>)>) -> Output {

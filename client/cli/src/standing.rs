@@ -9,9 +9,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// MiB per second that a node sends, unless it is told otherwise.
-const RATE_MB_DEFAULT: u32 = 64;
-
 /// CLUSTER STATUS.
 pub(crate) fn overview(topology: &Topology, statuses: &[NodeStatus], plan: Option<&ClusterPlan>) -> Output {
     let health = verdict::verdict(topology, statuses, plan);
@@ -137,9 +134,9 @@ fn summary(topology: &Topology, statuses: &[NodeStatus], plan: &ClusterPlan) -> 
         for one in copies.clone() {
             *into.entry(one.to.expect("it is a copy")).or_default() += bytes_of(statuses, one.shard);
         }
-        let rate = u64::from(plan.rate_mb.unwrap_or(RATE_MB_DEFAULT)) << 20;
         let most = into.values().max().copied().unwrap_or(0);
-        let least = about(Duration::from_secs(most / rate.max(1)));
+        let (rate, least) = rate_and_time(plan, most);
+        let least = about(least);
         let (count, size) = (copies.count(), size(bytes));
         lines.push(format!(
             "{count} replicas, {size}; at {} a second per node {least} at least",
@@ -169,6 +166,12 @@ fn summary(topology: &Topology, statuses: &[NodeStatus], plan: &ClusterPlan) -> 
         lines.push(format!("replicas held: {}", changed.join(", ")));
     }
     lines
+}
+
+/// Bytes per second of each node while the moves of a plan are under way, and how long that takes for so many bytes.
+fn rate_and_time(plan: &ClusterPlan, bytes: u64) -> (u64, Duration) {
+    let rate = u64::from(plan.moves_rate_mb()) << 20;
+    (rate, Duration::from_secs(bytes / rate.max(1)))
 }
 
 /// Bytes that a copy of a shard takes, about.
@@ -224,4 +227,48 @@ pub(crate) fn version(topology: &Topology, statuses: &[NodeStatus], plan: &Clust
         ("next_level", next),
         ("programs", Cell::shown(programs.clone(), programs.join("\n"))),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_client::{Epoch, NodeOutlook, NodeStanding};
+    use uuid::Uuid;
+
+    /// A plan for two nodes, one of which may be down, at this rate.
+    fn plan(down: bool, rate_mb: Option<u32>) -> ClusterPlan {
+        let outlook = |number, down| NodeOutlook {
+            node: NodeId(Uuid::from_u128(number)),
+            standing: NodeStanding::Up,
+            down,
+            silent_ms: None,
+            ends_in_ms: None,
+        };
+        ClusterPlan {
+            epoch: Epoch(4),
+            level: 1,
+            next_level: None,
+            replication_factor: 3,
+            paused: false,
+            rate_mb,
+            meta: Vec::new(),
+            nodes: vec![outlook(1, false), outlook(2, down)],
+            moves: Vec::new(),
+            leads: 0,
+            reasons: Vec::new(),
+            sealing: None,
+        }
+    }
+
+    #[test]
+    fn moves_take_as_long_as_at_the_rate_that_nodes_keep_to() {
+        let at = |down, rate_mb| {
+            let (rate, time) = rate_and_time(&plan(down, rate_mb), 1 << 30);
+            (rate >> 20, time.as_secs())
+        };
+        assert_eq!(at(false, None), (16, 64), "nobody is down: moves do not hurry");
+        assert_eq!(at(true, None), (64, 16));
+        assert_eq!(at(false, Some(128)), (128, 8), "an operator has said so");
+        assert_eq!(at(true, Some(8)), (8, 128));
+    }
 }

@@ -2,7 +2,7 @@
 //! the peers' limits.
 
 use crate::routing::network::SNAPSHOT_OUTBOUND_BYTES_MAX;
-use kvorum_protocol::limits::SNAPSHOT_CHUNK_BYTES_MAX;
+use kvorum_protocol::limits::{MOVE_RATE_MB_CALM, MOVE_RATE_MB_DEFAULT, SNAPSHOT_CHUNK_BYTES_MAX};
 
 /// Snapshots that a node offers at a time.
 pub const OFFERS_MAX: usize = 2;
@@ -12,10 +12,10 @@ pub const OFFERS_HELD_MAX: usize = 8;
 pub const OFFER_IDLE_MS: u64 = 5_000;
 /// What a node sends of snapshots, in bytes per second, unless an operator has said otherwise: what is needed to have all
 /// replicas again.
-pub const BYTES_PER_SECOND_DEFAULT: u64 = 64 * 1024 * 1024;
+pub const BYTES_PER_SECOND_DEFAULT: u64 = (MOVE_RATE_MB_DEFAULT as u64) << 20;
 /// The same while replicas move and none is missing. Measured with three to seven nodes on two cores: writers' p99 is 0.6 to 0.9
 /// of that at the rate above. At half of this it is no better.
-pub const BYTES_PER_SECOND_CALM: u64 = 16 * 1024 * 1024;
+pub const BYTES_PER_SECOND_CALM: u64 = (MOVE_RATE_MB_CALM as u64) << 20;
 /// For how long the unused rate is kept, in milliseconds: a few ticks, which is how often a waiting pull is looked at.
 pub const BURST_MS: u64 = 200;
 /// An offer is repeated this often while nobody pulls, in milliseconds.
