@@ -196,6 +196,19 @@ async fn what_is_too_large_is_refused_and_breaks_a_transaction() {
     wire.ping().await;
 }
 
+/// The node that leads refuses to write so much at once. The others can't pass it on. Clients must not be told to try again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_one_request_is_refused_for_good_by_every_node() {
+    let cluster = TestCluster::start(ClusterOptions { shards: 1, ..ClusterOptions::default() }).await;
+    let too_long = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
+    let value = "x".repeat(9 << 20);
+    for node in cluster.nodes() {
+        let mut wire = Wire::open(cluster.resp_address(node)).await;
+        wire.exchange(&format!("MSETNX {{t}}a {value} {{t}}b {value}"), too_long).await;
+        wire.exchange("EXISTS {t}a {t}b", ":0\r\n").await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_node_serves_every_key_in_the_order_of_its_pipelines() {
     let cluster = TestCluster::start(ClusterOptions::default()).await;

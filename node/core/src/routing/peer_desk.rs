@@ -489,14 +489,18 @@ impl PeerDesk {
 
     fn send_replies(&self, peer: NodeId, replies: impl Iterator<Item = Reply>) {
         let Some(peers) = self.router().peers() else { return };
-        for reply in replies {
-            let message = reply.message();
-            match peers.send(peer, &message) {
+        for mut reply in replies {
+            let mut message = reply.message();
+            let mut sent = peers.send(peer, &message);
+            if sent == Err(SendError::TooLarge) && reply.shorten() {
+                message = reply.message();
+                sent = peers.send(peer, &message);
+            }
+            match sent {
                 Err(SendError::Full) if planted(Bug::FullLaneDropsAnswer) => {}
                 Err(SendError::Full) => self.held.lock().entry(peer).or_default().hold(reply, is_long(&message)),
-                Err(SendError::TooLarge) => self.refuse(peer, reply.passed),
                 // A peer that is gone has given up what it asked.
-                Ok(()) | Err(SendError::Disconnected | SendError::Unknown) => {}
+                Ok(()) | Err(SendError::TooLarge | SendError::Disconnected | SendError::Unknown) => {}
             }
         }
     }
@@ -504,13 +508,6 @@ impl PeerDesk {
     /// Whether the answer to what a peer has passed on waits for room in a lane. Looks at all of them: for those who judge this node.
     pub fn holds(&self, peer: NodeId, id: u64) -> bool {
         self.held.lock().get(&peer).is_some_and(|held| held.holds(id))
-    }
-
-    /// Tells a peer that no message can hold what it asked for.
-    fn refuse(&self, peer: NodeId, passed: Passed) {
-        let detail = "the answer is too large to be passed on; ask the shard's leader";
-        warn!(%peer, "an answer is over the limit of a message between nodes");
-        self.send_answers(peer, vec![refused(passed, ErrorCode::TooLarge, detail)]);
     }
 
     /// Sends held answers as far as there is room, of those that somebody waits for.
@@ -555,6 +552,28 @@ impl Reply {
         Self { passed: origin, content: Content::Answer(response) }
     }
 
+    /// Puts an error in the place of an answer that no message between nodes can hold; `false` if it is one already.
+    ///
+    /// What was read, or goes back, has written nothing. Of any other answer the outcome stays open: the write may be done.
+    fn shorten(&mut self) -> bool {
+        let outcome = match &self.content {
+            Content::Answer(Response { body: ResponseBody::Error(_), .. }) => return false,
+            Content::Answer(Response { body: ResponseBody::Value(_) | ResponseBody::Page(_), .. })
+            | Content::Returned(_) => Outcome::NotApplied,
+            Content::Answer(_) => Outcome::Unknown,
+        };
+        warn!("an answer is over the limit of a message between nodes");
+        let detail = "the answer is too large to be passed on; ask the shard's leader";
+        self.tell(ServerError::new(ErrorCode::TooLarge, detail).with_outcome(outcome));
+        true
+    }
+
+    /// The answer is this error instead.
+    fn tell(&mut self, error: ServerError) {
+        let body = ResponseBody::Error(error);
+        self.content = Content::Answer(Response { id: RequestId(1), epoch: Epoch(0), forwarded: false, body });
+    }
+
     /// As it is sent.
     fn message(&self) -> PeerMessage {
         let (id, mut out) = (self.passed.id, BytesMut::new());
@@ -596,9 +615,7 @@ impl HeldAnswers {
                 Content::Answer(_) => None,
             };
             if let Some(error) = instead {
-                let body = ResponseBody::Error(error);
-                let response = Response { id: RequestId(1), epoch: Epoch(0), forwarded: false, body };
-                reply.content = Content::Answer(response);
+                reply.tell(error);
             }
             self.short.push_back(reply);
         } else {
@@ -617,10 +634,13 @@ impl HeldAnswers {
     /// Sends what there is room for: until a lane is full.
     fn send(&mut self, send: &mut impl FnMut(&Reply) -> Result<(), SendError>) {
         for held in [&mut self.short, &mut self.long] {
-            while let Some(first) = held.front()
-                && send(first) != Err(SendError::Full)
-            {
-                held.pop_front();
+            while let Some(first) = held.front_mut() {
+                match send(first) {
+                    Err(SendError::Full) => break,
+                    // The error in its place is sent next.
+                    Err(SendError::TooLarge) if first.shorten() => {}
+                    _ => drop(held.pop_front()),
+                }
             }
         }
     }
@@ -696,6 +716,25 @@ mod tests {
         assert_eq!(sent(&mut held, 3), [4, 5, 1]);
         assert_eq!(sent(&mut held, 0), [0; 0]);
         assert_eq!(sent(&mut held, 9), [2, 3]);
+        assert!(held.is_empty());
+    }
+
+    #[test]
+    fn what_no_message_can_hold_is_answered_with_an_error_also_if_it_was_held() {
+        let mut held = HeldAnswers::default();
+        let written = ResponseBody::Atomic(kvorum_protocol::AtomicResult::Applied(Vec::new()));
+        held.hold(reply(1), true);
+        held.hold(answer(Passed { id: 2, until: Nanos(2) }, written), true);
+        let mut told = Vec::new();
+        held.send(&mut |reply| {
+            let Content::Answer(Response { body: ResponseBody::Error(error), .. }) = &reply.content else {
+                return Err(SendError::TooLarge);
+            };
+            told.push((reply.passed.id, error.code, error.outcome));
+            Ok(())
+        });
+        let too_large = ErrorCode::TooLarge;
+        assert_eq!(told, [(1, too_large, Outcome::NotApplied), (2, too_large, Outcome::Unknown)]);
         assert!(held.is_empty());
     }
 

@@ -5,7 +5,7 @@
 mod route;
 mod telling;
 
-pub use route::{PassedOn, Route};
+pub use route::{PASSED_ON_BYTES_MAX, PassedOn, Route};
 
 use crate::audit::AuditDesk;
 use crate::auth::AuthGate;
@@ -43,6 +43,7 @@ use kvorum_protocol::{
     Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Request, Response, ResponseBody, ServerError, ShardId, Term, Topology,
 };
 use parking_lot::{Mutex, RwLock};
+use route::too_large;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -481,7 +482,12 @@ impl Router {
 
     /// Sends a request on to `node`; the answer comes through `reply_to`, an error if it can't be sent.
     pub fn forward(&self, node: NodeId, passed_on: PassedOn, reply_to: ReplyTo) {
-        let PassedOn { shard, client, term, in_order, request, writes, deadline, trace } = passed_on;
+        let PassedOn { shard, client, term, in_order, request, writes, is_retry, deadline, trace } = passed_on;
+        let bytes = request.len();
+        if bytes > PASSED_ON_BYTES_MAX {
+            reply_to.fail(too_large(bytes, is_retry));
+            return;
+        }
         if self.forwards_open() >= FORWARDS_MAX {
             self.counts.note_forward(ForwardEnd::Refused);
             reply_to.fail(ServerError::new(ErrorCode::Overloaded, "too many requests are being forwarded"));
@@ -509,7 +515,8 @@ impl Router {
                 }
                 return;
             }
-            _ => {
+            Some(Err(SendError::TooLarge)) => (ForwardEnd::Refused, too_large(bytes, is_retry)),
+            Some(Err(SendError::Disconnected | SendError::Unknown)) | None => {
                 let detail = format!("node {node}, which leads the shard, can't be reached from here");
                 (ForwardEnd::Unreachable, ServerError::new(ErrorCode::Unavailable, detail))
             }

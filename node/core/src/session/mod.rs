@@ -704,7 +704,8 @@ impl<Origin: Copy> Session<Origin> {
                 let trace = if job.traced { self.trace_forward(slot, node) } else { None };
                 let router = &self.context.router;
                 let (client, deadline, request) = (job.client, job.deadline, request.freeze());
-                let passed_on = PassedOn { shard, client, term, in_order, request, writes, deadline, trace };
+                let is_retry = self.pending[slot].writes.is_retry;
+                let passed_on = PassedOn { shard, client, term, in_order, request, writes, is_retry, deadline, trace };
                 router.forward(node, passed_on, self.sink.reply_to(slot, part));
             }
             Route::Nowhere if matches!(what, Part::Read { mode: ReadMode::Stale, .. }) => {

@@ -8,6 +8,7 @@ use crate::measure::tracing::{TracedRequest, Tracer};
 use crate::ring::verbs::Verb;
 use crate::ring::{RingMap, RingNode};
 use crate::routing::network::{PeerNetwork, SendError};
+use crate::routing::router::PASSED_ON_BYTES_MAX;
 use crate::session::reply::ReplyTo;
 use crate::session::{Answered, Inline, NodeAdmin, SessionContext};
 use bytes::{Bytes, BytesMut};
@@ -293,6 +294,40 @@ fn nothing_is_passed_on_that_may_have_been_proposed() {
     let Some(ResponseBody::Error(error)) = outcome(lost) else { panic!("{:?}", outcome(lost)) };
     assert_eq!((error.code, error.outcome), (ErrorCode::Unavailable, Outcome::Unknown));
     assert!(matches!(outcome(behind), Some(ResponseBody::Error(error)) if error.outcome == Outcome::NotApplied));
+}
+
+#[test]
+fn what_is_too_large_to_be_passed_on_is_refused_for_good() {
+    let mut entered = Entered::new();
+    entered.leads(2, 5);
+    let mut put = |entered: &mut Entered, condition_bytes: usize, retry| {
+        let id = WriteId { sequence: u64::from(entered.next) + 1, first_unanswered: 1, retry, once: None };
+        let condition = Condition::IfEquals(vec![b'x'; condition_bytes].into());
+        let mutation = Mutation { condition, ..mutation("k", "1") };
+        let asked = entered.ask(RequestBody::Write { id, ack: Ack::Committed, mutation });
+        entered.collect();
+        asked
+    };
+    put(&mut entered, 1_000, false);
+    let around = entered.passed_on()[0].3.len() - 1_000;
+    put(&mut entered, PASSED_ON_BYTES_MAX - around, false);
+    assert_eq!(entered.passed_on()[0].3.len(), PASSED_ON_BYTES_MAX, "the largest one goes");
+    assert!(entered.answers.is_empty());
+
+    let one_more = PASSED_ON_BYTES_MAX - around + 1;
+    for (retry, outcome) in [(false, Outcome::NotApplied), (true, Outcome::Unknown)] {
+        let asked = put(&mut entered, one_more, retry);
+        assert!(entered.passed_on().is_empty());
+        let Some((of, ResponseBody::Error(error))) = entered.answers.pop() else { panic!("it was not answered") };
+        assert_eq!((of, error.code, error.outcome), (asked, ErrorCode::TooLarge, outcome));
+        assert_eq!(error.retry, kvorum_protocol::Retry::No);
+        let limit = PASSED_ON_BYTES_MAX.to_string();
+        assert!(
+            error.detail.contains(&limit) && error.detail.contains(&(PASSED_ON_BYTES_MAX + 1).to_string()),
+            "{error}"
+        );
+    }
+    assert_eq!(entered.router.forwards_open(), 2, "nothing waits for what was not passed on");
 }
 
 #[test]
