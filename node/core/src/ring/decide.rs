@@ -326,7 +326,8 @@ impl Seen {
     pub(super) fn has_quorum(&self, ring: &RingMap, shard: ShardId, counts: impl Fn(NodeId) -> bool) -> bool {
         let Some(group) = ring.group(shard) else { return false };
         let sets = group.possible_voters();
-        let counted = if planted(Bug::MovingCountedAsMoved) { &sets[..1] } else { &sets };
+        let target = [group.replicas.clone()];
+        let counted = if planted(Bug::MovingCountedAsMoved) { &target[..] } else { &sets };
         counted.iter().all(|voters| self.is_majority(ring, shard, voters, &counts))
     }
 

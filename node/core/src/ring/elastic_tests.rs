@@ -400,6 +400,14 @@ fn a_replica_that_is_made_anew_in_a_group_that_moves_does_not_hide_who_may_vote(
     assert!(matches!(decide(&renewed, &sees), MapDecision::Wait(Change::Replica(..), _)));
     let drain = Verb::Drain { node: node(number(b)), for_ms: 1_000 };
     assert!(matches!(admit(&renewed, &seen(&renewed, &[]), &drain), Err(VerbRefusal::CostsQuorum { .. })));
+    // The one that was made anew comes with another folder once more: the others are a majority.
+    let again = renewed.replace_node(node(number(a)), folder(78)).unwrap();
+    let stranger = Presence { folder: folder(78), remembered: None, connected_ms: 60_000, levels: Levels::OWN };
+    let mut sees = seen(&renewed, &[]);
+    if sees.me != node(number(a)) {
+        sees.peers.insert(node(number(a)), stranger);
+        assert_eq!(decide(&renewed, &sees), MapDecision::Change(Box::new(again), Change::Node(node(number(a)))));
+    }
     // The first newcomer is lost: it is not forgotten behind the second one.
     let rested = rest_without(renewed.clone(), &[number(to)]);
     let group = &rested.shards[0];

@@ -21,6 +21,16 @@ pub struct Holder {
 /// A replica that is gone, under whatever id.
 const GONE: Holder = Holder { replica: 0, node: NodeSlot(u32::MAX) };
 
+/// More replicas than this are never on their way at a time, but where one node after the other is lost to which they move.
+const OPEN_MAX: usize = 6;
+
+/// All subsets of the first replicas of a list.
+fn subsets(all: &[Holder]) -> impl Iterator<Item = Vec<Holder>> + use<> {
+    let all: Vec<Holder> = all.iter().copied().take(OPEN_MAX).collect();
+    (0..1_u32 << all.len())
+        .map(move |bits| all.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, held)| *held).collect())
+}
+
 /// The replicas of one shard, `meta` included.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ShardGroup {
@@ -39,6 +49,9 @@ pub struct ShardGroup {
     /// Replicas that came while the group was on its way already, but for the last one: like that one, they may not vote yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsettled: Vec<u64>,
+    /// Those that took the place of one that is gone, while the group was on its way already: until they vote, that one does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renewed: Vec<u64>,
     /// Replicas that should go. Their files stay until the group's leader has said that the group goes on without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaving: Vec<Holder>,
@@ -55,6 +68,7 @@ impl ShardGroup {
             survivor: None,
             replicas,
             unsettled: Vec::new(),
+            renewed: Vec::new(),
             leaving: Vec::new(),
         }
     }
@@ -71,30 +85,26 @@ impl ShardGroup {
         self.replicas.iter().filter(is_open).copied()
     }
 
-    /// The sets of voters that the group may have. There is one, unless it moves: then the newcomer may vote already, and those that
-    /// leave may vote still. A joint state needs a majority of two of these sets.
+    /// The sets of voters that the group may have. There is one, unless it moves: then each newcomer may vote already, or the one in
+    /// whose place it comes may vote still. A joint state needs a majority of two of these sets.
     pub(super) fn possible_voters(&self) -> Vec<Vec<Holder>> {
-        let mut sets = vec![self.replicas.clone()];
-        if !self.is_moving() {
-            return sets;
-        }
         let newcomers: Vec<Holder> = self.newcomers().collect();
-        let with = |others: &[Holder]| -> Vec<Holder> {
-            let stay = self.replicas.iter().filter(|held| !newcomers.contains(held));
-            stay.chain(others).copied().collect()
-        };
-        if newcomers.len() > 1 {
-            // For each of them one that is gone may vote still, whom the map does not name any more.
-            sets.push(with(&vec![GONE; newcomers.len()]));
-            return sets;
+        let stay = || self.replicas.iter().filter(|held| !newcomers.contains(held)).copied();
+        let mut sets = Vec::new();
+        for votes in subsets(&newcomers) {
+            let (gone, moved): (Vec<&Holder>, Vec<&Holder>) = newcomers
+                .iter()
+                .filter(|held| !votes.contains(held))
+                .partition(|held| self.renewed.contains(&held.replica));
+            let so_far = || stay().chain(votes.iter().copied()).chain(gone.iter().map(|_| GONE));
+            // A newcomer in whose place nobody leaves makes the group larger.
+            let before = moved.len().min(self.leaving.len());
+            let leave = subsets(&self.leaving).filter(|leave| leave.len() == before || newcomers.is_empty());
+            sets.extend(leave.map(|leave| so_far().chain(leave).collect()));
         }
-        sets.extend(self.leaving.iter().map(|held| with(&[*held])));
-        match (newcomers.first(), self.leaving.first()) {
-            // It grows, and has had these for as long as the newcomer does not vote.
-            (Some(_), None) => sets.push(with(&[])),
-            // The newcomer votes, and who leads has to hand over before it goes.
-            (Some(newcomer), Some(leaves)) => sets.push(with(&[*newcomer, *leaves])),
-            (None, _) => {}
+        // All newcomers vote, and who leads has to hand over before it goes.
+        if let (Some(_), Some(leaves)) = (newcomers.first(), self.leaving.first()) {
+            sets.push(self.replicas.iter().chain([leaves]).copied().collect());
         }
         sets
     }
@@ -103,6 +113,8 @@ impl ShardGroup {
     pub(super) fn set_out(&mut self, epoch: u64, open: Vec<Holder>) {
         let stays = open.into_iter().filter(|held| self.replicas.contains(held));
         self.unsettled = stays.map(|held| held.replica).collect();
+        let replicas = &self.replicas;
+        self.renewed.retain(|id| replicas.iter().any(|held| held.replica == *id));
         self.since = epoch;
     }
 
@@ -129,7 +141,8 @@ impl ShardGroup {
             return Err("a shard whose replicas leave although it is settled");
         }
         let is_held = |id: &u64| self.replicas.iter().any(|held| held.replica == *id);
-        if !self.unsettled.is_empty() && !self.is_moving() || !self.unsettled.iter().all(is_held) {
+        let mut marked = self.unsettled.iter().chain(&self.renewed).peekable();
+        if marked.peek().is_some() && !self.is_moving() || !marked.all(is_held) {
             return Err("a replica that may not vote yet in a shard that is settled, or that has none like it");
         }
         let repeats = |(at, one): (usize, &Holder)| {

@@ -106,6 +106,7 @@ impl RingMap {
             if counts && group.is_moving() {
                 group.leaving.clear();
                 group.unsettled.clear();
+                group.renewed.clear();
                 group.settled = group.since;
                 changed = true;
             }

@@ -141,6 +141,9 @@ impl RingMap {
         let group = self.group_mut(shard).ok_or(ReplaceError::UnknownReplica)?;
         let open = group.newcomers().collect();
         group.replicas[at].replica = fresh;
+        if group.is_moving() {
+            group.renewed.push(fresh);
+        }
         group.set_out(epoch, open);
         Ok(())
     }
