@@ -300,7 +300,7 @@ fn nothing_is_passed_on_that_may_have_been_proposed() {
 fn what_is_too_large_to_be_passed_on_is_refused_for_good() {
     let mut entered = Entered::new();
     entered.leads(2, 5);
-    let mut put = |entered: &mut Entered, condition_bytes: usize, retry| {
+    let put = |entered: &mut Entered, condition_bytes: usize, retry| {
         let id = WriteId { sequence: u64::from(entered.next) + 1, first_unanswered: 1, retry, once: None };
         let condition = Condition::IfEquals(vec![b'x'; condition_bytes].into());
         let mutation = Mutation { condition, ..mutation("k", "1") };
