@@ -274,10 +274,11 @@ impl Admin {
     pub async fn log_level(&self, node: NodeId, ask: LogLevelAsk) -> Result<LogLevelView, Error> {
         self.topology().await?;
         // Asked twice, it does the same.
+        let kind = if ask == LogLevelAsk::Show { Kind::Read } else { Kind::Wish };
         let body = RequestBody::Admin(AdminCommand::LogLevel(ask));
-        match self.client.call(Need::Exactly(node), Kind::Read, body, None).await? {
+        match self.client.call(Need::Exactly(node), kind, body, None).await? {
             ResponseBody::LogLevel(view) => Ok(view),
-            other => Err(unexpected(&other, Kind::Read)),
+            other => Err(unexpected(&other, kind)),
         }
     }
 

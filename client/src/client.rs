@@ -23,7 +23,7 @@ use kvorum_protocol::{
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A node is asked for so long at a time what became of a write: less than after which another one is asked.
+/// A node is asked for so long at most what became of a write, see [`await_ms`].
 const AWAIT_ATTEMPT: Duration = Duration::from_millis(500);
 
 /// A client of one cluster. Cheap to clone; all clones share one connection per node, one session, and the same limits.
@@ -54,7 +54,8 @@ const _: () = {
 
 impl Client {
     /// Connects to the cluster at `kv://host:port,host:port`. One address that answers is enough; the others are learned from it.
-    /// Must be called within a tokio runtime.
+    /// Must be called within a tokio runtime, which must outlive the client: a task on it keeps the topology fresh.
+    /// A connection lives on the runtime whose operation opened it, and ends with it.
     ///
     /// # Errors
     /// `InvalidArgument` if the URL can't be understood, `Unreachable` if no seed answers within the connect timeout of one
@@ -228,7 +229,7 @@ impl Client {
         let until = self.deadline(Some(wait));
         loop {
             let left = until.saturating_sub(self.core.directory.now());
-            let wait_ms = left.min(AWAIT_ATTEMPT).as_millis() as u32;
+            let wait_ms = await_ms(left, self.core.options.retry.attempt_timeout);
             let topology = self.core.directory.topology();
             let exists = topology.is_some_and(|topology| usize::from(receipt.shard.0) < topology.shards.len());
             let need = if exists { Need::Leader(receipt.shard) } else { Need::Any };
@@ -572,7 +573,7 @@ impl Client {
     /// ```
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
-        Self { core: self.core.clone(), until: Some(self.core.directory.now() + limit) }
+        Self { core: self.core.clone(), until: Some(self.core.directory.now().saturating_add(limit)) }
     }
 
     /// Ends this client and all its clones: new operations fail with `Closed`, those under way may end within `grace`, what
@@ -642,6 +643,11 @@ impl Client {
     }
 }
 
+/// For how long a node is asked what became of a write, in milliseconds. It answers well before another one would be tried.
+fn await_ms(left: Duration, attempt_timeout: Duration) -> u32 {
+    left.min(AWAIT_ATTEMPT).min(attempt_timeout / 2).as_millis().max(1) as u32
+}
+
 /// Where a key lives. New fields may come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -652,4 +658,19 @@ pub struct Mapping {
     pub leader: Option<NodeInfo>,
     /// The nodes that hold the shard.
     pub replicas: Vec<NodeInfo>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_asked_about_a_write_answers_before_the_attempt_is_given_up() {
+        let ms = Duration::from_millis;
+        assert_eq!(await_ms(ms(5000), ms(1000)), 500);
+        assert_eq!(await_ms(ms(5000), ms(500)), 250);
+        assert_eq!(await_ms(ms(5000), Duration::MAX), 500);
+        assert_eq!(await_ms(ms(7), ms(1000)), 7);
+        assert_eq!(await_ms(Duration::ZERO, ms(1)), 1);
+    }
 }

@@ -30,6 +30,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 #[cfg(feature = "tls")]
 use tokio_rustls::client::TlsStream;
@@ -69,9 +70,19 @@ struct Shared {
     next_id: AtomicU32,
     /// Frames read so far; the probe compares it with what it saw last.
     frames: AtomicU64,
+    /// Bytes read so far.
+    read_bytes: AtomicU64,
+    /// A long reply is under way.
+    reply_is_long: AtomicBool,
+    /// Bytes written so far.
+    written_bytes: AtomicU64,
+    /// How far the frames that leave first have been written, see [`Outgoing::push`].
+    written_frames: AtomicU64,
     state: Mutex<State>,
     /// Something was put into the outgoing buffer.
     outgoing_ready: Notify,
+    /// Requests that were refused for want of room may come again.
+    room: Notify,
     /// The handle was dropped.
     stop: Notify,
     closed: AtomicBool,
@@ -81,8 +92,8 @@ struct Shared {
 struct State {
     /// Who waits for which reply. Bounded by the client's limit on operations in flight.
     pending: HashMap<u32, oneshot::Sender<Result<Response, ConnectionError>>>,
-    /// Requests that have not been handed to the kernel. Bounded by the client's limits on operations in flight and on
-    /// their bytes.
+    /// Requests that have not been handed to the kernel. Bounded by [`OUTGOING_BYTES_MAX`](crate::limits::OUTGOING_BYTES_MAX)
+    /// and one request more.
     outgoing: Outgoing,
     /// The node is about to stop: it answers what it has, and nothing more is sent to it. The connection ends when all is
     /// answered.
@@ -101,24 +112,17 @@ impl Connection {
         let opened = tokio::time::timeout(introduction.timeout, open(address, introduction)).await;
         let timed_out = || ConnectionError::TimedOut { address: address.to_owned(), timeout: introduction.timeout };
         let (stream, buffer, hello) = opened.map_err(|_| timed_out())??;
-        let shared = Arc::new(Shared {
-            address: address.to_owned(),
-            next_id: AtomicU32::new(FIRST_ID),
-            frames: AtomicU64::new(0),
-            state: Mutex::default(),
-            outgoing_ready: Notify::new(),
-            stop: Notify::new(),
-            closed: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(address.to_owned()));
+        let end = ConnectionEnd::new(shared.clone());
         match stream {
             NodeStream::Plain(stream) => {
                 let (read_half, write_half) = stream.into_split();
-                tokio::spawn(run(shared.clone(), hello.node, read_half, write_half, buffer, observer));
+                tokio::spawn(run(end, hello.node, read_half, write_half, buffer, observer));
             }
             #[cfg(feature = "tls")]
             NodeStream::Tls(stream) => {
                 let (read_half, write_half) = tokio::io::split(stream);
-                tokio::spawn(run(shared.clone(), hello.node, read_half, write_half, buffer, observer));
+                tokio::spawn(run(end, hello.node, read_half, write_half, buffer, observer));
             }
         }
         tracing::debug!(address, node = %hello.node, "connected");
@@ -145,14 +149,28 @@ impl Connection {
         self.shared.closed.load(Ordering::Acquire)
     }
 
-    /// Queues a request; the returned future is its reply. Dropping the future forgets the request.
+    /// Bytes that were written to the node so far.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.shared.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Ends when requests may be sent that were `Crowded` before, or when the connection ends.
+    pub(crate) fn room(&self) -> Notified<'_> {
+        self.shared.room.notified()
+    }
+
+    /// Queues a request; the returned future is its reply. Dropping the future forgets the request, and takes it back if
+    /// nothing of it has left.
     ///
     /// # Errors
-    /// The connection has ended, and the request has not left.
+    /// `Crowded` if too much waits to be written to the node, else the connection has ended. The request has not left.
     pub(crate) fn send(&self, deadline_ms: u32, body: RequestBody, bytes: usize) -> Result<Reply, ConnectionError> {
         let id = self.shared.take_id();
         let request = Request { id: RequestId(id), deadline_ms, body };
         let in_parts = bytes > PART_BYTES_MAX && self.hello.features & feature::PARTS != 0;
+        if in_parts && !self.shared.state.lock().outgoing.has_room(true) {
+            return Err(self.shared.crowded());
+        }
         let pieces = in_parts.then(|| request.encode_pieces());
         // A large request is encoded before the lock is taken, so that small ones do not wait for its checksum.
         let trace = if in_parts { None } else { traces::current(&self.hello) };
@@ -166,7 +184,7 @@ impl Connection {
             encoded
         });
         let (sender, receiver) = oneshot::channel();
-        {
+        let (frames_end, ahead) = {
             let mut state = self.shared.state.lock();
             if let Some(error) = &state.ended {
                 return Err(error.clone());
@@ -174,19 +192,39 @@ impl Connection {
             if state.leaving {
                 return Err(self.shared.ended(CloseReason::NodeStopping));
             }
-            match (pieces, large) {
-                (Some(pieces), _) => state.outgoing.push_parts(&request.body, pieces),
-                (None, Some(encoded)) => state.outgoing.push(&request.body, |out| out.extend_from_slice(&encoded)),
-                (None, None) => state.outgoing.push(&request.body, encode),
+            if !state.outgoing.has_room(in_parts) {
+                return Err(self.shared.crowded());
             }
+            let ahead = state.outgoing.ahead(in_parts);
+            let outgoing = &mut state.outgoing;
+            let frames_end = match (pieces, large) {
+                (Some(pieces), _) => {
+                    outgoing.push_parts(id, &request.body, pieces);
+                    None
+                }
+                (None, Some(encoded)) => outgoing.push(id, &request.body, |out| out.extend_from_slice(&encoded)),
+                (None, None) => outgoing.push(id, &request.body, encode),
+            };
             state.pending.insert(id, sender);
-        }
+            (frames_end, ahead)
+        };
         self.shared.outgoing_ready.notify_one();
-        Ok(Reply { id, receiver, shared: self.shared.clone() })
+        let is_leaving = frames_end.is_none() || ahead > PART_BYTES_MAX;
+        let seen = self.shared.seen(is_leaving);
+        Ok(Reply { id, receiver, shared: self.shared.clone(), frames_end, frames_before: seen.frames, seen })
     }
 
-    /// Ends the connection; whoever waits for a reply is told so.
+    /// Ends the connection; whoever waits for a reply is told so. Nothing can be sent from here on, and what has not begun to
+    /// leave stays.
     pub(crate) fn close(&self) {
+        let ended = self.shared.ended(CloseReason::ByClient);
+        let outgoing = {
+            let mut state = self.shared.state.lock();
+            state.ended.get_or_insert(ended);
+            std::mem::take(&mut state.outgoing)
+        };
+        drop(outgoing);
+        self.shared.closed.store(true, Ordering::Release);
         self.shared.stop.notify_one();
     }
 }
@@ -203,6 +241,45 @@ pub(crate) struct Reply {
     id: u32,
     receiver: oneshot::Receiver<Result<Response, ConnectionError>>,
     shared: Arc<Shared>,
+    /// See [`Outgoing::push`].
+    frames_end: Option<u64>,
+    /// Frames that had come when the request was queued.
+    frames_before: u64,
+    seen: LinkProgress,
+}
+
+/// What a connection had moved when somebody who waits for a reply looked.
+#[derive(Clone, Copy, Debug)]
+struct LinkProgress {
+    frames: u64,
+    read_bytes: u64,
+    written_bytes: u64,
+    /// Whether the request had not been written then.
+    is_leaving: bool,
+}
+
+impl Reply {
+    /// Whether the node has sent anything since the request was queued.
+    pub(crate) fn is_node_heard(&self) -> bool {
+        self.shared.frames.load(Ordering::Relaxed) != self.frames_before
+    }
+
+    /// Whether there was progress since this was asked last: the request was on its way out and bytes left, or a long reply
+    /// is on its way in and bytes came. It need not be the reply to this request, which may come behind that one.
+    pub(crate) fn has_moved(&mut self) -> bool {
+        let before = self.seen;
+        self.seen = self.shared.seen(self.is_leaving());
+        let was_leaving = before.is_leaving || self.seen.is_leaving;
+        (was_leaving && self.seen.written_bytes != before.written_bytes)
+            || (self.shared.reply_is_long.load(Ordering::Relaxed) && self.seen.read_bytes != before.read_bytes)
+    }
+
+    fn is_leaving(&self) -> bool {
+        match self.frames_end {
+            Some(end) => self.shared.written_frames.load(Ordering::Relaxed) < end,
+            None => self.shared.state.lock().outgoing.is_queued(self.id),
+        }
+    }
 }
 
 impl Future for Reply {
@@ -218,7 +295,17 @@ impl Drop for Reply {
     fn drop(&mut self) {
         // Only a reply that was not received is still listed.
         if !self.receiver.is_terminated() {
-            self.shared.state.lock().pending.remove(&self.id);
+            let has_room_again = {
+                let mut state = self.shared.state.lock();
+                state.pending.remove(&self.id);
+                if self.frames_end.is_none() {
+                    state.outgoing.forget(self.id);
+                }
+                state.outgoing.has_room_again()
+            };
+            if has_room_again {
+                self.shared.room.notify_waiters();
+            }
         }
     }
 }
@@ -300,34 +387,55 @@ async fn introduce<S: AsyncRead + AsyncWrite + Unpin + Send>(
     }
 }
 
-/// The connection's task: it ends with the connection, and then fails everything that still waits.
-async fn run(
+/// How a connection ends: dropping this fails everything that still waits. So its task can't end without that, although its
+/// runtime may end it anywhere.
+struct ConnectionEnd {
     shared: Arc<Shared>,
+    error: ConnectionError,
+}
+
+impl ConnectionEnd {
+    fn new(shared: Arc<Shared>) -> Self {
+        let error = shared.ended(CloseReason::TaskEnded);
+        Self { shared, error }
+    }
+}
+
+impl Drop for ConnectionEnd {
+    fn drop(&mut self) {
+        tracing::debug!(error = %self.error, "connection ended");
+        let (pending, outgoing) = {
+            let mut state = self.shared.state.lock();
+            state.ended.get_or_insert(self.error.clone());
+            (std::mem::take(&mut state.pending), std::mem::take(&mut state.outgoing))
+        };
+        drop(outgoing);
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.room.notify_waiters();
+        for sender in pending.into_values() {
+            // Whoever no longer waits needs no answer.
+            let _ = sender.send(Err(self.error.clone()));
+        }
+    }
+}
+
+/// The connection's task: it ends with the connection.
+async fn run(
+    mut end: ConnectionEnd,
     node: NodeId,
     read_half: impl AsyncRead + Unpin + Send,
     write_half: impl AsyncWrite + Unpin + Send,
     buffer: BytesMut,
     observer: Arc<dyn Observer>,
 ) {
+    let shared = end.shared.clone();
     let ends = [
         read(&shared, node, read_half, buffer, &*observer).boxed(),
         async { shared.failed(write(&shared, write_half).await) }.boxed(),
         probe(&shared).map(|()| shared.ended(CloseReason::Silence)).boxed(),
         shared.stop.notified().map(|()| shared.ended(CloseReason::ByClient)).boxed(),
     ];
-    let (error, ..) = select_all(ends).await;
-    tracing::debug!(%error, "connection ended");
-    let pending = {
-        let mut state = shared.state.lock();
-        state.ended = Some(error.clone());
-        state.outgoing = Outgoing::default();
-        std::mem::take(&mut state.pending)
-    };
-    shared.closed.store(true, Ordering::Release);
-    for sender in pending.into_values() {
-        // Whoever no longer waits needs no answer.
-        let _ = sender.send(Err(error.clone()));
-    }
+    (end.error, ..) = select_all(ends).await;
 }
 
 async fn read(
@@ -347,13 +455,17 @@ async fn read(
             Ok(Some(length)) => buffer.reserve(READ_BUFFER_BYTES.max(FRAME_HEADER_BYTES + length - buffer.len())),
             Err(source) => return ConnectionError::Malformed { address: shared.address.clone(), source },
         }
+        let is_long = assembler.is_under_way() || matches!(rest, Ok(Some(length)) if length > PART_BYTES_MAX);
+        shared.reply_is_long.store(is_long, Ordering::Relaxed);
         if assembler.is_under_way() {
             // A long reply must not keep the thread from small ones until all of it is there.
             tokio::task::yield_now().await;
         }
         match half.read_buf(&mut buffer).await {
             Ok(0) => return shared.ended(CloseReason::ByNode),
-            Ok(_) => {}
+            Ok(bytes) => {
+                shared.read_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
             Err(error) => return shared.failed(error),
         }
     }
@@ -407,7 +519,13 @@ async fn write(shared: &Shared, mut half: impl AsyncWrite + Unpin) -> std::io::E
         // Others that are ready to run may add their requests to this write.
         tokio::task::yield_now().await;
         loop {
-            shared.state.lock().outgoing.take(&mut buffer);
+            let (frames_end, has_room_again) = {
+                let mut state = shared.state.lock();
+                (state.outgoing.take(&mut buffer), state.outgoing.has_room_again())
+            };
+            if has_room_again {
+                shared.room.notify_waiters();
+            }
             if buffer.is_empty() {
                 // What was encrypted may still have to leave.
                 if let Err(error) = half.flush().await {
@@ -415,9 +533,18 @@ async fn write(shared: &Shared, mut half: impl AsyncWrite + Unpin) -> std::io::E
                 }
                 break;
             }
-            if let Err(error) = half.write_all(&buffer).await {
-                return error;
+            let mut left = &buffer[..];
+            while !left.is_empty() {
+                match half.write(left).await {
+                    Ok(0) => return std::io::ErrorKind::WriteZero.into(),
+                    Ok(bytes) => {
+                        left = &left[bytes..];
+                        shared.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                    }
+                    Err(error) => return error,
+                }
             }
+            shared.written_frames.store(frames_end, Ordering::Relaxed);
             if buffer.len() >= PART_BYTES_MAX {
                 // Nor must a long request.
                 tokio::task::yield_now().await;
@@ -443,13 +570,39 @@ async fn probe(shared: &Shared) {
             let ping =
                 Request { id: RequestId(shared.take_id()), deadline_ms: 0, body: RequestBody::Ping(Bytes::new()) };
             // Nobody waits for the reply: that one comes is what counts.
-            shared.state.lock().outgoing.push(&ping.body, |out| ping.encode(out));
+            shared.state.lock().outgoing.push(ping.id.0, &ping.body, |out| ping.encode(out));
             shared.outgoing_ready.notify_one();
         }
     }
 }
 
 impl Shared {
+    fn new(address: String) -> Self {
+        Self {
+            address,
+            next_id: AtomicU32::new(FIRST_ID),
+            frames: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+            reply_is_long: AtomicBool::new(false),
+            written_bytes: AtomicU64::new(0),
+            written_frames: AtomicU64::new(0),
+            state: Mutex::default(),
+            outgoing_ready: Notify::new(),
+            room: Notify::new(),
+            stop: Notify::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn seen(&self, is_leaving: bool) -> LinkProgress {
+        LinkProgress {
+            frames: self.frames.load(Ordering::Relaxed),
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+            is_leaving,
+        }
+    }
+
     /// A request id that is not 0. Ids come round again after 2^32 requests, by which time their first users are gone.
     fn take_id(&self) -> u32 {
         loop {
@@ -472,6 +625,10 @@ impl Shared {
 
     fn ended(&self, reason: CloseReason) -> ConnectionError {
         ConnectionError::Closed { address: self.address.clone(), reason }
+    }
+
+    fn crowded(&self) -> ConnectionError {
+        ConnectionError::Crowded { address: self.address.clone() }
     }
 
     fn failed(&self, error: std::io::Error) -> ConnectionError {

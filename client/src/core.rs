@@ -2,7 +2,7 @@
 //! deadline. The decisions are pure and stand in `retry` and `routing`; this module performs them.
 
 use crate::builder::Options;
-use crate::connection::{Connection, Introduction, Observer};
+use crate::connection::{Connection, Introduction, Observer, Reply};
 use crate::directory::Directory;
 use crate::limits::{
     IN_FLIGHT_BYTES_MAX, REFRESH_INTERVAL_MAX, REFRESH_INTERVAL_MIN, REFRESH_TIMEOUT, SMALL_REQUEST_BYTES,
@@ -15,6 +15,7 @@ use kvorum_client_core::session::Sequences;
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
 use kvorum_protocol::{ErrorCode, NodeId, Outcome, RequestBody, Response, ResponseBody, Topology, WriteId};
 use parking_lot::Mutex;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -193,11 +194,9 @@ impl Core {
     pub(crate) async fn close(&self, grace: Duration) -> bool {
         self.closed.store(true, Ordering::Release);
         let all = u32::try_from(self.options.in_flight_max).unwrap_or(u32::MAX);
-        let ended = tokio::time::timeout(grace, self.turns.acquire_many(all)).await.is_ok();
-        self.turns.close();
-        self.kibibytes.close();
-        self.pool.close();
-        ended
+        // Dropped at the end, and also if the caller waits no longer.
+        let _cut_off = CutOff(self);
+        tokio::time::timeout(grace, self.turns.acquire_many(all)).await.is_ok()
     }
 
     /// Waits until the operation may begin.
@@ -228,14 +227,12 @@ impl Core {
     /// Sends the operation once and waits for its answer.
     async fn attempt(self: &Arc<Self>, call: &mut Call, attempts: &mut Attempts) -> Result<ResponseBody, End> {
         let connection = self.connection(call, attempts).await?;
-        let left = call.deadline.saturating_sub(self.directory.now());
-        if left.is_zero() {
-            return Err(End::Over(attempts.deadline_exceeded(self.directory.now())));
-        }
-        self.sequences.lock().stamp(&mut call.body, attempts.is_retry());
-        let reply = connection
-            .send(node_deadline_ms(left), call.body.clone(), call.bytes)
-            .map_err(|error| End::Failed(Failure::NotSent(error)))?;
+        let reply = match self.send(&connection, call, attempts) {
+            Err(End::Failed(Failure::NotSent(ConnectionError::Crowded { .. }))) => {
+                Box::pin(self.send_when_there_is_room(&connection, call, attempts)).await?
+            }
+            sent => sent?,
+        };
         attempts.handle_sent();
         let node = connection.node();
         let answer = self.answer(reply, node, call, attempts).await?;
@@ -252,10 +249,60 @@ impl Core {
         }
     }
 
+    /// Queues the request on a connection, if there is time left.
+    fn send(&self, connection: &Connection, call: &mut Call, attempts: &Attempts) -> Result<Reply, End> {
+        let now = self.directory.now();
+        // The client may have been closed while the connection was opened.
+        if self.turns.is_closed() {
+            return Err(End::Over(attempts.stopped(Error::Closed, now)));
+        }
+        let left = call.deadline.saturating_sub(now);
+        if left.is_zero() {
+            return Err(End::Over(attempts.deadline_exceeded(now)));
+        }
+        self.sequences.lock().stamp(&mut call.body, attempts.is_retry());
+        let sent = connection.send(node_deadline_ms(left), call.body.clone(), call.bytes);
+        sent.map_err(|error| End::Failed(Failure::NotSent(error)))
+    }
+
+    /// Waits until the node has taken in more of what it was sent, then queues the request. Another node is tried if this
+    /// one takes in nothing for an attempt's time.
+    async fn send_when_there_is_room(
+        &self,
+        connection: &Connection,
+        call: &mut Call,
+        attempts: &Attempts,
+    ) -> Result<Reply, End> {
+        let mut written_before = connection.written_bytes();
+        loop {
+            let mut room = pin!(connection.room());
+            // What is made from here on is not missed.
+            room.as_mut().enable();
+            let crowded = match self.send(connection, call, attempts) {
+                Err(crowded @ End::Failed(Failure::NotSent(ConnectionError::Crowded { .. }))) => crowded,
+                sent => return sent,
+            };
+            let left = call.deadline.saturating_sub(self.directory.now());
+            let slice = left.min(self.options.retry.attempt_timeout);
+            if tokio::time::timeout(slice, room).await.is_ok() {
+                continue;
+            }
+            let written = connection.written_bytes();
+            if written == written_before {
+                self.directory.handle_failure(connection.node());
+                return Err(crowded);
+            }
+            if self.directory.now() >= call.deadline {
+                return Err(crowded);
+            }
+            written_before = written;
+        }
+    }
+
     /// The connection for the next attempt.
     async fn connection(self: &Arc<Self>, call: &Call, attempts: &Attempts) -> Result<Arc<Connection>, End> {
         if self.turns.is_closed() {
-            return Err(End::Over(attempts.stopped(Error::Closed)));
+            return Err(End::Over(attempts.stopped(Error::Closed, self.directory.now())));
         }
         let target = self.directory.route(call.need);
         let left = call.deadline.saturating_sub(self.directory.now());
@@ -270,15 +317,19 @@ impl Core {
             return Err(End::Over(attempts.deadline_exceeded(self.directory.now())));
         };
         opened.map_err(|error| {
-            if let Target::Node { id, .. } = target {
-                self.directory.handle_failure(id);
-            }
-            if let Some(refusal) = error.refusal() {
+            let is_final = matches!(target, Target::Seeds) || matches!(call.need, Need::Exactly(_));
+            if let Some(refusal) = error.refusal().filter(|_| is_final) {
                 let refusal = refusal.clone().with_outcome(attempts.outcome());
                 return End::Over(Error::Server(refusal));
             }
             match call.need {
-                Need::Exactly(_) => End::Over(with_outcome(unreachable(error), attempts.outcome())),
+                Need::Exactly(_) => End::Over(match unreachable(error) {
+                    error @ Error::InvalidArgument(_) => attempts.stopped(error, self.directory.now()),
+                    error => with_outcome(error, attempts.outcome()),
+                }),
+                Need::Leader(_) | Need::Replica(_) | Need::Any if self.directory.is_nobody_trusted() => {
+                    End::Failed(Failure::NobodyLeft(error))
+                }
                 Need::Leader(_) | Need::Replica(_) | Need::Any => End::Failed(Failure::NotSent(error)),
             }
         })
@@ -287,7 +338,7 @@ impl Core {
     /// Waits for the answer of one attempt: to the deadline, or until it takes so long that another node is tried.
     async fn answer(
         &self,
-        mut reply: crate::connection::Reply,
+        mut reply: Reply,
         node: NodeId,
         call: &Call,
         attempts: &mut Attempts,
@@ -307,7 +358,14 @@ impl Core {
             let now = self.directory.now();
             attempts.handle_waiting();
             if now >= call.deadline {
+                if !reply.is_node_heard() {
+                    self.directory.handle_failure(node);
+                }
                 return Err(End::Over(attempts.deadline_exceeded(now)));
+            }
+            // A large request or reply may take longer than an attempt.
+            if reply.has_moved() {
+                continue;
             }
             // Only a retry that the budget allows is worth more than the answer that may still come.
             let may_go_elsewhere = call.kind != Kind::Command && !matches!(call.need, Need::Exactly(_));
@@ -364,10 +422,7 @@ impl Core {
     /// Asks a node that answers, or a seed, for the topology.
     async fn refresh(&self) -> Result<(), Error> {
         let opened = match self.directory.route(Need::Any) {
-            Target::Node { id, address } => {
-                let opened = self.pool.node(id, address).await;
-                opened.inspect_err(|_| self.directory.handle_failure(id))
-            }
+            Target::Node { id, address } => self.pool.node(id, address).await,
             Target::Seeds => self.pool.any().await,
         };
         let connection = opened.map_err(unreachable)?;
@@ -384,6 +439,17 @@ impl Core {
             ResponseBody::Error(error) => Err(Error::Server(error)),
             other => Err(unexpected(&other, Kind::Read)),
         }
+    }
+}
+
+/// Dropping this ends what is left of a client.
+struct CutOff<'a>(&'a Core);
+
+impl Drop for CutOff<'_> {
+    fn drop(&mut self) {
+        self.0.turns.close();
+        self.0.kibibytes.close();
+        self.0.pool.close();
     }
 }
 

@@ -2,6 +2,7 @@
 //! the signal that it changed.
 
 use crate::connection::Observer;
+use kvorum_client_core::ConnectionError;
 use kvorum_client_core::routing::{Need, RoutingTable, Target};
 use kvorum_protocol::{Epoch, NodeId, ServerError, ShardId, Topology};
 use parking_lot::Mutex;
@@ -77,6 +78,16 @@ impl Directory {
 
     pub(crate) fn handle_failure(&self, node: NodeId) {
         self.suspect(|table, now| table.handle_failure(node, now));
+    }
+
+    /// There is no connection to a node.
+    pub(crate) fn handle_unreachable(&self, node: NodeId, error: &ConnectionError) {
+        self.suspect(|table, now| table.handle_unreachable(node, error, now));
+    }
+
+    /// Whether no node is left that has not failed lately.
+    pub(crate) fn is_nobody_trusted(&self) -> bool {
+        self.table.lock().is_nobody_trusted(self.now())
     }
 
     pub(crate) fn handle_answer(&self, node: NodeId) {

@@ -63,6 +63,8 @@ impl Member {
     fn end_with(self, error: Error) -> Error {
         match error {
             Error::Unreachable { .. } | Error::DeadlineExceeded { attempts: 0, .. } => self.give_up(error),
+            // Both say that nothing was sent, which an earlier request was.
+            Error::TooManyInFlight { .. } | Error::Closed if self.is_unresolved => self.give_up(error),
             _ if self.is_unresolved => with_outcome(error, Outcome::Unknown),
             _ => error,
         }
@@ -70,7 +72,12 @@ impl Member {
 
     /// It is not tried again.
     fn give_up(self, error: Error) -> Error {
-        let error = self.last.map_or(error, Error::Server);
+        let error = match (self.last, error) {
+            (Some(last), _) => Error::Server(last),
+            (None, Error::TooManyInFlight { waited, .. }) if self.is_unresolved => no_answer(waited),
+            (None, Error::Closed) if self.is_unresolved => no_answer(Duration::ZERO),
+            (None, error) => error,
+        };
         if self.is_unresolved { with_outcome(error, Outcome::Unknown) } else { error }
     }
 }
@@ -227,6 +234,11 @@ fn split(client: &Client, kind: Kind, mut members: Vec<Member>) -> Vec<Vec<Membe
     groups
 }
 
+/// One request was sent, and nobody knows what became of it.
+fn no_answer(waited: Duration) -> Error {
+    Error::DeadlineExceeded { outcome: Outcome::Unknown, attempts: 1, waited }
+}
+
 fn wrong_count(kind: Kind) -> Error {
     let outcome = if kind == Kind::Read { Outcome::NotApplied } else { Outcome::Unknown };
     Error::Protocol { outcome, detail: "a reply has another number of results than the request has keys".to_owned() }
@@ -252,5 +264,20 @@ mod tests {
         assert_eq!(member().end_with(expired(0)), Error::Server(no_quorum.clone()));
         assert_eq!(member().end_with(expired(1)), expired(1), "it was sent, and nobody answered");
         assert_eq!(Member::new(0, "k".into(), 1).end_with(unreachable.clone()), unreachable);
+    }
+    #[test]
+    fn a_write_that_may_have_been_applied_does_not_end_with_an_error_that_says_nothing_was_sent() {
+        let busy = ServerError::new(ErrorCode::Unavailable, "being committed").with_outcome(Outcome::Unknown);
+        let unresolved = |last| Member { is_unresolved: true, last, ..Member::new(0, "k".into(), 1) };
+        let waited = Duration::from_millis(900);
+        let crowded = Error::TooManyInFlight { limit: 1, waited };
+        for error in [crowded.clone(), Error::Closed] {
+            let ended = unresolved(Some(busy.clone())).end_with(error.clone());
+            assert_eq!(ended, Error::Server(busy.clone()));
+            let ended = unresolved(None).end_with(error.clone());
+            assert_eq!((ended.outcome(), ended.is_retryable()), (Outcome::Unknown, false));
+            assert_eq!(Member::new(0, "k".into(), 1).end_with(error.clone()), error, "it was never sent");
+        }
+        assert_eq!(unresolved(None).end_with(crowded), no_answer(waited));
     }
 }

@@ -35,6 +35,8 @@ pub(crate) const SILENT_PROBES_MAX: u32 = 3;
 pub(crate) const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// A write buffer that grew past this is given back after it was written, in bytes.
 pub(crate) const WRITE_BUFFER_KEPT_BYTES: usize = 1024 * 1024;
+/// A request is not sent to a node while more than this waits to be written to it, in bytes.
+pub(crate) const OUTGOING_BYTES_MAX: usize = IN_FLIGHT_BYTES_MAX / 16;
 /// Values up to this size are copied out of the read buffer, so that keeping one does not keep the whole buffer.
 pub(crate) const DETACHED_VALUE_BYTES: usize = 8 * 1024;
 /// A MULTI-GET or BATCH is split so that one request carries at most this many bytes, unless a single write is larger.
@@ -49,6 +51,7 @@ pub(crate) const REFRESH_INTERVAL_MAX: Duration = Duration::from_secs(1);
 pub(crate) const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
 const _: () = assert!(GROUP_BYTES_MAX + BATCH_OPERATIONS_MAX * 64 < FRAME_BYTES_MAX, "a full group fits a frame");
+const _: () = assert!(OUTGOING_BYTES_MAX > WRITE_BUFFER_KEPT_BYTES, "the bound does not keep small requests back");
 const _: () = assert!(
     KEY_BYTES_MAX + VALUE_BYTES_MAX + SMALL_REQUEST_BYTES < IN_FLIGHT_BYTES_MAX,
     "the largest request can be sent"

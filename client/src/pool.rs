@@ -20,8 +20,8 @@ pub(crate) struct Pool {
     seeds: Vec<String>,
     directory: Arc<Directory>,
     introduction: Mutex<Introduction>,
-    /// At most one per node of the topology, see [`Pool::admit`].
-    live: RwLock<HashMap<NodeId, Arc<Connection>>>,
+    /// At most one per node of the topology, see [`Pool::admit`]. `None` once the client is closed.
+    live: RwLock<Option<HashMap<NodeId, Arc<Connection>>>>,
     /// The node that is asked when any will do, while its connection lasts.
     home: Mutex<Option<NodeId>>,
     /// Connections being opened. `None` is "any of the seeds".
@@ -34,7 +34,7 @@ impl Pool {
             seeds,
             directory,
             introduction: Mutex::new(introduction),
-            live: RwLock::default(),
+            live: RwLock::new(Some(HashMap::new())),
             home: Mutex::default(),
             dials: Mutex::default(),
         })
@@ -45,7 +45,8 @@ impl Pool {
         self.introduction.lock().cluster
     }
 
-    /// The connection to one node, opened at `address` if there is none.
+    /// The connection to one node, opened at `address` if there is none. The directory hears of it if that fails, also when
+    /// nobody waits any longer.
     pub(crate) async fn node(self: &Arc<Self>, node: NodeId, address: String) -> Opened {
         if let Some(connection) = self.existing(node) {
             return Ok(connection);
@@ -55,11 +56,8 @@ impl Pool {
         }
         let pool = self.clone();
         self.dial(Some(node), async move {
-            let introduction = pool.introduction.lock().clone();
-            let connection = Connection::open(&address, &introduction, pool.directory.clone()).await?;
-            let found = connection.node();
-            let connection = pool.admit(connection);
-            if found == node { Ok(connection) } else { Err(ConnectionError::OtherNode { address }) }
+            let opened = pool.open_node(node, address).await;
+            opened.inspect_err(|error| pool.directory.handle_unreachable(node, error))
         })
         .await
     }
@@ -70,7 +68,7 @@ impl Pool {
             return Ok(connection);
         }
         let pool = self.clone();
-        self.dial(None, async move { pool.clone().open_seed().await.map(|connection| pool.admit(connection)) }).await
+        self.dial(None, async move { pool.admit(pool.clone().open_seed().await?) }).await
     }
 
     /// Any connection there is.
@@ -79,23 +77,27 @@ impl Pool {
         if let Some(connection) = home.and_then(|home| self.existing(home)) {
             return Some(connection);
         }
-        let found = self.live.read().values().find(|connection| !connection.is_closed()).cloned();
+        let found = self.live.read().iter().flat_map(HashMap::values).find(|live| !live.is_closed()).cloned();
         *home = found.as_ref().map(|connection| connection.node());
         found
     }
 
-    /// Closes every connection.
+    /// Closes every connection, also those that are still being opened.
     pub(crate) fn close(&self) {
-        self.live.write().drain().for_each(|(_, connection)| connection.close());
+        let live = self.live.write().take();
+        live.iter().flat_map(HashMap::values).for_each(|connection| connection.close());
     }
 
     fn existing(&self, node: NodeId) -> Option<Arc<Connection>> {
-        self.live.read().get(&node).filter(|connection| !connection.is_closed()).cloned()
+        self.live.read().as_ref()?.get(&node).filter(|connection| !connection.is_closed()).cloned()
     }
 
     /// Lists a new connection, and drops what has ended or leads to a node that has left the cluster. If the node is
     /// listed already, that connection stays and the new one closes.
-    fn admit(&self, connection: Arc<Connection>) -> Arc<Connection> {
+    ///
+    /// # Errors
+    /// `Closed` if the client was closed meanwhile.
+    fn admit(&self, connection: Arc<Connection>) -> Opened {
         let hello = connection.hello();
         // From here on no other cluster is taken for this one, whatever becomes of the addresses.
         self.introduction.lock().cluster.get_or_insert(hello.cluster);
@@ -105,8 +107,20 @@ impl Pool {
             None => true,
         };
         let mut live = self.live.write();
+        let Some(live) = live.as_mut() else {
+            let address = connection.address().to_owned();
+            return Err(ConnectionError::Closed { address, reason: CloseReason::ByClient });
+        };
         live.retain(|node, connection| !connection.is_closed() && is_member(*node));
-        live.entry(connection.node()).or_insert(connection).clone()
+        Ok(live.entry(connection.node()).or_insert(connection).clone())
+    }
+
+    async fn open_node(&self, node: NodeId, address: String) -> Opened {
+        let introduction = self.introduction.lock().clone();
+        let connection = Connection::open(&address, &introduction, self.directory.clone()).await?;
+        let found = connection.node();
+        let connection = self.admit(connection)?;
+        if found == node { Ok(connection) } else { Err(ConnectionError::OtherNode { address }) }
     }
 
     /// Joins the dial that is under way, or starts it. It runs in a task of its own, so that it does not stand still when
@@ -118,7 +132,8 @@ impl Pool {
     ) -> Opened {
         let dial = {
             let mut dials = self.dials.lock();
-            match dials.get(&key) {
+            // One whose task ended before its time has not removed itself. It is listed until somebody has heard of that.
+            match dials.get(&key).filter(|dial| dial.peek().is_none()) {
                 Some(dial) => dial.clone(),
                 None => {
                     let pool = self.clone();
@@ -132,7 +147,7 @@ impl Pool {
                         reason: CloseReason::TaskEnded,
                     };
                     let joined = task.map(move |joined| {
-                        // The task ends early only with its runtime.
+                        // The task ends early with its runtime, or if it panics.
                         joined.unwrap_or_else(|_| Err(ended()))
                     });
                     let dial = joined.boxed().shared();

@@ -15,7 +15,7 @@ impl Admin {
     /// # Errors
     /// `Refused`, with the reason; `PermissionDenied` for whoever may not keep users; else as every operation, see [`Error`].
     pub async fn change_auth(&self, verb: AuthVerb) -> Result<(), Error> {
-        self.done(Need::Any, Kind::Read, AdminCommand::Auth(Box::new(verb))).await
+        self.done(Need::Any, Kind::Wish, AdminCommand::Auth(Box::new(verb))).await
     }
 
     /// Who may do what, without anything secret, as the asked node knows it.

@@ -219,6 +219,11 @@ pub enum ConnectionError {
     Seeds(Vec<Self>),
     /// The node that was asked for is not in the topology.
     UnknownNode(NodeId),
+    /// The node takes in what it is sent too slowly, so nothing more is sent to it for now.
+    Crowded {
+        /// Where the node was reached, `host:port`.
+        address: String,
+    },
 }
 
 /// Why a connection that was open has ended.
@@ -240,10 +245,22 @@ pub enum CloseReason {
 }
 
 impl ConnectionError {
-    /// A refusal that no other attempt will change, such as the wrong cluster.
+    /// A refusal that this node will not take back, such as that of another cluster.
     pub fn refusal(&self) -> Option<&ServerError> {
         match self {
             Self::Refused { source, .. } if source.retry == Retry::No => Some(source),
+            _ => None,
+        }
+    }
+
+    /// How long the node asks to be left alone: one that refused the greeting for now, such as a node with too many
+    /// connections. Of several seeds, the shortest such time.
+    pub fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { source: ServerError { retry: Retry::AfterMs(ms), .. }, .. } => {
+                Some(Duration::from_millis((*ms).into()))
+            }
+            Self::Seeds(failures) => failures.iter().filter_map(Self::pause).min(),
             _ => None,
         }
     }
@@ -264,6 +281,7 @@ impl fmt::Display for ConnectionError {
                 f.write_str(&failures.iter().map(|failure| chain(failure)).collect::<Vec<_>>().join("; "))
             }
             Self::UnknownNode(node) => write!(f, "node {node} is not part of the cluster"),
+            Self::Crowded { address } => write!(f, "{address} has not taken in what it was sent before"),
         }
     }
 }
@@ -279,7 +297,8 @@ impl std::error::Error for ConnectionError {
             | Self::TimedOut { .. }
             | Self::Closed { .. }
             | Self::OtherNode { .. }
-            | Self::UnknownNode(_) => None,
+            | Self::UnknownNode(_)
+            | Self::Crowded { .. } => None,
         }
     }
 }
@@ -306,6 +325,7 @@ impl PartialEq for ConnectionError {
             (Self::OtherNode { address }, Self::OtherNode { address: others }) => address == others,
             (Self::Seeds(failures), Self::Seeds(others)) => failures == others,
             (Self::UnknownNode(node), Self::UnknownNode(other)) => node == other,
+            (Self::Crowded { address }, Self::Crowded { address: others }) => address == others,
             _ => false,
         }
     }

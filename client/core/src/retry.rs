@@ -156,6 +156,8 @@ pub enum Failure {
     Answered(ServerError),
     /// The request can't have left: there was no connection.
     NotSent(ConnectionError),
+    /// The request can't have left, and no node is left that has not failed lately.
+    NobodyLeft(ConnectionError),
     /// The connection ended before the answer.
     Lost(ConnectionError),
     /// No answer came within the attempt's time.
@@ -198,6 +200,8 @@ pub struct Attempts {
     redirects: u32,
     renumberings: u32,
     backoffs: u32,
+    /// Where a node has refused the connection for good.
+    refused_at: Option<String>,
     last: Option<Error>,
 }
 
@@ -214,6 +218,7 @@ impl Attempts {
             redirects: 0,
             renumberings: 0,
             backoffs: 0,
+            refused_at: None,
             last: None,
         }
     }
@@ -258,15 +263,23 @@ impl Attempts {
     pub fn handle_failure(&mut self, failure: Failure, now: Duration, rng: &mut impl Rng) -> Decision {
         match failure {
             Failure::Answered(error) => self.handle_error(error, now, rng),
-            Failure::NotSent(source) => {
-                // What a node has answered says more than that another one can't be reached. That it does not lead says less.
-                let explains =
-                    |error: &Error| matches!(error, Error::Server(said) if said.code != ErrorCode::NotLeader);
-                if !self.last.as_ref().is_some_and(explains) {
-                    self.last = Some(Error::Unreachable { outcome: Outcome::NotApplied, source });
+            Failure::NotSent(source) => match self.refused_twice(&source) {
+                Some(error) => Decision::GiveUp(error),
+                None => {
+                    self.note_not_sent(source);
+                    self.elsewhere_or_pause(Duration::ZERO, now, rng)
                 }
-                self.elsewhere_or_pause(Duration::ZERO, now, rng)
-            }
+            },
+            Failure::NobodyLeft(source) => match (self.refused_twice(&source), source.pause()) {
+                (Some(error), _) => Decision::GiveUp(error),
+                (None, pause) => {
+                    self.note_not_sent(source);
+                    match pause {
+                        Some(pause) => self.pause(pause, now, rng),
+                        None => self.elsewhere_or_pause(Duration::ZERO, now, rng),
+                    }
+                }
+            },
             Failure::Lost(source) => {
                 let error = Error::ConnectionLost { outcome: Outcome::Unknown, source };
                 self.last = Some(error.clone());
@@ -295,17 +308,39 @@ impl Attempts {
         }
     }
 
-    /// The operation is cut short for another reason; which only counts if no attempt is open.
-    pub fn stopped(&self, reason: Error) -> Error {
-        match (self.outcome(), &self.last) {
-            (Outcome::Unknown, Some(error)) => with_outcome(error.clone(), Outcome::Unknown),
-            _ => reason,
+    /// The operation is cut short at `now` for a reason that says that nothing was sent. It only counts if no attempt is open.
+    pub fn stopped(&self, reason: Error, now: Duration) -> Error {
+        match self.outcome() {
+            Outcome::Unknown => self.deadline_exceeded(now),
+            Outcome::NotApplied | Outcome::Applied => reason,
         }
     }
 
     /// An attempt is under way again, so an older failure no longer says why the operation stands still.
     pub fn handle_waiting(&mut self) {
         self.last = None;
+    }
+
+    /// One node that refuses its connections for good may itself be the odd one: it may run another version, or belong to
+    /// another cluster by now. A second one is believed.
+    fn refused_twice(&mut self, source: &ConnectionError) -> Option<Error> {
+        let (ConnectionError::Refused { address, .. }, Some(refusal)) = (source, source.refusal()) else { return None };
+        match &self.refused_at {
+            Some(first) if first != address => Some(Error::Server(refusal.clone().with_outcome(self.outcome()))),
+            Some(_) => None,
+            None => {
+                self.refused_at = Some(address.clone());
+                None
+            }
+        }
+    }
+
+    fn note_not_sent(&mut self, source: ConnectionError) {
+        // What a node has answered says more than that another one can't be reached. That it does not lead says less.
+        let explains = |error: &Error| matches!(error, Error::Server(said) if said.code != ErrorCode::NotLeader);
+        if !self.last.as_ref().is_some_and(explains) {
+            self.last = Some(Error::Unreachable { outcome: Outcome::NotApplied, source });
+        }
     }
 
     fn handle_error(&mut self, error: ServerError, now: Duration, rng: &mut impl Rng) -> Decision {
@@ -481,6 +516,49 @@ mod tests {
         }
     }
 
+    fn refused(address: &str, code: ErrorCode) -> ConnectionError {
+        ConnectionError::Refused { address: address.into(), source: ServerError::new(code, "because") }
+    }
+
+    #[test]
+    fn a_refusal_for_good_is_believed_only_if_a_second_node_refuses() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut write = attempts(Kind::Write);
+        write.handle_sent();
+        write.handle_failure(lost(), MS, &mut rng);
+        let mut refuse = |write: &mut Attempts, address: &str| {
+            let failure = Failure::NotSent(refused(address, ErrorCode::Unauthenticated));
+            write.handle_failure(failure, MS, &mut rng)
+        };
+        assert_eq!(refuse(&mut write, "a:1"), Decision::AtOnce);
+        assert_eq!(refuse(&mut write, "a:1"), Decision::AtOnce, "the same node is no second one");
+        let Decision::GiveUp(error) = refuse(&mut write, "b:1") else { panic!("two have refused") };
+        assert_eq!((error.code(), error.outcome()), (ErrorCode::Unauthenticated, Outcome::Unknown));
+        let mut alone = attempts(Kind::Read);
+        refuse(&mut alone, "a:1");
+        let expired = alone.deadline_exceeded(MS);
+        assert!(matches!(&expired, Error::Unreachable { source: ConnectionError::Refused { .. }, .. }), "{expired:?}");
+    }
+
+    #[test]
+    fn the_pause_that_a_full_node_asks_for_is_kept_if_nobody_else_is_left() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut attempts = attempts(Kind::Write);
+        let full = refused("a:1", ErrorCode::TooManyConnections);
+        let elsewhere = attempts.handle_failure(Failure::NotSent(full.clone()), MS, &mut rng);
+        assert_eq!(elsewhere, Decision::AtOnce);
+        let seeds = ConnectionError::Seeds(vec![ConnectionError::UnknownNode(NodeId(uuid::Uuid::nil())), full.clone()]);
+        for full in [full.clone(), seeds] {
+            let decision = attempts.handle_failure(Failure::NobodyLeft(full), MS, &mut rng);
+            assert!(matches!(decision, Decision::Pause(pause) if pause >= 1000 * MS), "{decision:?}");
+        }
+        let gone = ConnectionError::TimedOut { address: "b:1".into(), timeout: MS };
+        assert_eq!(attempts.handle_failure(Failure::NobodyLeft(gone), MS, &mut rng), Decision::AtOnce);
+        let late = Duration::from_millis(4500);
+        let decision = attempts.handle_failure(Failure::NobodyLeft(full), late, &mut rng);
+        assert!(matches!(decision, Decision::GiveUp(Error::Unreachable { .. })), "{decision:?}");
+    }
+
     #[test]
     fn an_unresolved_attempt_leaves_the_outcome_open_whatever_comes_later() {
         let mut rng = SmallRng::seed_from_u64(7);
@@ -498,6 +576,23 @@ mod tests {
         };
         assert_eq!(error.outcome(), Outcome::Unknown);
         assert_eq!(attempts.deadline_exceeded(MS).outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn an_operation_that_is_cut_short_while_an_attempt_is_open_does_not_say_that_nothing_was_sent() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut unsent = attempts(Kind::Write);
+        assert_eq!(unsent.stopped(Error::Closed, MS), Error::Closed);
+        unsent.handle_failure(not_sent(), MS, &mut rng);
+        assert_eq!(unsent.stopped(Error::Closed, MS), Error::Closed);
+        let mut silent = attempts(Kind::Write);
+        silent.handle_sent();
+        assert_eq!(silent.handle_failure(Failure::Unresponsive, MS, &mut rng), Decision::AtOnce);
+        let expected = Error::DeadlineExceeded { outcome: Outcome::Unknown, attempts: 1, waited: 2 * MS };
+        assert_eq!(silent.stopped(Error::Closed, 2 * MS), expected);
+        silent.handle_failure(lost(), 3 * MS, &mut rng);
+        let stopped = silent.stopped(Error::Closed, 3 * MS);
+        assert!(matches!(stopped, Error::ConnectionLost { outcome: Outcome::Unknown, .. }), "{stopped:?}");
     }
 
     #[test]

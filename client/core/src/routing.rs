@@ -1,6 +1,7 @@
 //! Which node a request goes to. Pure: time and randomness come in as arguments, so that a simulator can host exactly
 //! this code.
 
+use crate::error::ConnectionError;
 use kvorum_protocol::{Epoch, ErrorCode, NodeId, NodeInfo, Outcome, ServerError, ShardId, Term, Topology};
 use rand::Rng;
 use std::collections::BTreeMap;
@@ -41,7 +42,7 @@ pub struct RoutingTable {
     topology: Option<Arc<Topology>>,
     /// What NOT-LEADER answers said since the topology last spoke of that shard. At most one entry per shard.
     corrections: BTreeMap<ShardId, Option<NodeId>>,
-    /// Nodes that failed lately. At most one entry per node of the topology.
+    /// Nodes that have failed and not answered since; avoided for a while each. At most one entry per node of the topology.
     suspects: BTreeMap<NodeId, Suspicion>,
 }
 
@@ -57,6 +58,8 @@ struct Suspicion {
 const SUSPICION_FIRST: Duration = Duration::from_millis(50);
 /// The longest time that a node is avoided, so that one which comes back is found again soon.
 const SUSPICION_MAX: Duration = Duration::from_millis(800);
+/// The longest pause that a node is granted when it refuses a connection.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl RoutingTable {
     /// The newest topology that was seen.
@@ -69,7 +72,7 @@ impl RoutingTable {
         self.topology.as_ref().map_or(Epoch(0), |topology| topology.epoch)
     }
 
-    /// Whether any node is avoided.
+    /// Whether any node has failed and not answered since.
     pub fn has_suspects(&self) -> bool {
         !self.suspects.is_empty()
     }
@@ -95,8 +98,13 @@ impl RoutingTable {
                 Need::Leader(_) | Need::Replica(_) | Need::Any => Target::Seeds,
             };
         };
+        // All nodes have failed, and none has answered since. Their addresses may be old: every other time the seeds are asked.
+        let asks_seeds = || self.suspects.len() >= topology.nodes.len();
         let preferred = match need {
             Need::Exactly(id) => return Target::Node { id, address: address_of(topology, id) },
+            Need::Leader(_) | Need::Replica(_) | Need::Any if asks_seeds() && rng.random_bool(0.5) => {
+                return Target::Seeds;
+            }
             Need::Any => None,
             Need::Leader(shard) => self
                 .leader(shard)
@@ -107,8 +115,6 @@ impl RoutingTable {
         };
         match preferred.or_else(|| self.pick(topology.nodes.iter(), now, rng)) {
             Some(node) => target(node),
-            // Nobody answers where they should be. The addresses may be old: every other time the seeds are asked.
-            None if rng.random_bool(0.5) => Target::Seeds,
             None if topology.nodes.is_empty() => Target::Seeds,
             None => target(&topology.nodes[rng.random_range(0..topology.nodes.len())]),
         }
@@ -187,6 +193,21 @@ impl RoutingTable {
         let failures = self.suspects.get(&node).map_or(0, |suspicion| suspicion.failures);
         let span = SUSPICION_FIRST.saturating_mul(1 << failures.min(8)).min(SUSPICION_MAX);
         self.suspects.insert(node, Suspicion { until: now + span, failures: failures + 1, leaving: false });
+    }
+
+    /// A node could not be reached, or refused the connection. If it asked for a pause, it is avoided that long, and a minute
+    /// at most.
+    pub fn handle_unreachable(&mut self, node: NodeId, error: &ConnectionError, now: Duration) {
+        self.handle_failure(node, now);
+        if let (Some(pause), Some(suspicion)) = (error.pause(), self.suspects.get_mut(&node)) {
+            suspicion.until = suspicion.until.max(now + pause.min(PAUSE_MAX));
+        }
+    }
+
+    /// Whether a request has nobody to go to but nodes that have failed lately.
+    pub fn is_nobody_trusted(&self, now: Duration) -> bool {
+        let nodes = self.topology.as_ref().map_or(&[][..], |topology| &topology.nodes);
+        !nodes.iter().any(|node| self.is_trusted(node, now))
     }
 
     /// A node said that it is about to stop: for a while nothing is sent to it. It may be back soon.
@@ -310,6 +331,42 @@ mod tests {
         assert_eq!(choices(&table, Need::Leader(SHARD), now), ["1", "2", "3", "4", "seeds"]);
         table.handle_answer(node(2), now);
         assert_eq!(choices(&table, Need::Leader(SHARD), now), ["2"]);
+    }
+
+    #[test]
+    fn the_seeds_are_asked_while_all_nodes_fail_one_after_the_other_however_slowly() {
+        let mut table = table(Some(1));
+        for round in 0..3 {
+            for number in 1..=4 {
+                table.handle_failure(node(number), Duration::from_secs(4 * round + number as u64));
+            }
+            // All but the last one are trusted again, and none has answered.
+            let now = Duration::from_secs(4 * round + 4);
+            for need in [Need::Leader(SHARD), Need::Replica(SHARD), Need::Any] {
+                assert!(choices(&table, need, now).contains(&"seeds".to_owned()), "{need:?}");
+            }
+        }
+        assert_eq!(choices(&table, Need::Exactly(node(4)), Duration::from_secs(12)), ["4"]);
+        table.handle_answer(node(1), Duration::from_secs(12));
+        assert_eq!(choices(&table, Need::Leader(SHARD), Duration::from_secs(13)), ["2"]);
+    }
+
+    #[test]
+    fn a_node_that_asks_for_a_pause_when_it_refuses_a_connection_is_left_alone_that_long() {
+        let mut table = table(Some(1));
+        let source = ServerError::new(ErrorCode::TooManyConnections, "");
+        let full = ConnectionError::Refused { address: "host-2:7400".to_owned(), source };
+        table.handle_unreachable(node(2), &full, Duration::ZERO);
+        assert_eq!(choices(&table, Need::Leader(SHARD), Duration::from_millis(999)), ["1", "3"]);
+        assert_eq!(choices(&table, Need::Leader(SHARD), Duration::from_secs(1)), ["2"]);
+        assert!(!table.is_nobody_trusted(Duration::ZERO));
+        (1..=4).for_each(|number| table.handle_unreachable(node(number), &full, Duration::ZERO));
+        assert!(table.is_nobody_trusted(Duration::from_millis(999)));
+        assert!(!table.is_nobody_trusted(Duration::from_secs(1)));
+        let gone = ConnectionError::OtherNode { address: "host-2:7400".to_owned() };
+        let mut table = self::table(Some(1));
+        table.handle_unreachable(node(2), &gone, Duration::ZERO);
+        assert_eq!(choices(&table, Need::Leader(SHARD), SUSPICION_FIRST), ["2"]);
     }
 
     #[test]
