@@ -3,10 +3,11 @@
 //! its id.
 
 use crate::limits::{
-    PROBE_INTERVAL, READ_BUFFER_BYTES, SILENT_PROBES_MAX, SMALL_REQUEST_BYTES, WRITE_BUFFER_KEPT_BYTES,
+    PROBE_INTERVAL, READ_BUFFER_BYTES, SEED_STAGGER, SILENT_PROBES_MAX, SMALL_REQUEST_BYTES, WRITE_BUFFER_KEPT_BYTES,
 };
 use crate::login::{Credentials, Greeted};
 use crate::outgoing::Outgoing;
+use crate::race::first_of;
 #[cfg(feature = "tls")]
 use crate::tls::{self, Dialler};
 use crate::traces;
@@ -23,13 +24,14 @@ use kvorum_protocol::{
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 #[cfg(feature = "tls")]
@@ -321,12 +323,21 @@ enum NodeStream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// Connects to the first address of a name that answers.
+async fn connect(address: &str) -> std::io::Result<TcpStream> {
+    let addresses: Vec<_> = lookup_host(address).await?.collect();
+    first_of(addresses, SEED_STAGGER, TcpStream::connect::<SocketAddr>).await.map_err(|mut failures| {
+        let none = || std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+        failures.pop().unwrap_or_else(none)
+    })
+}
+
 async fn open(
     address: &str,
     introduction: &Introduction,
 ) -> Result<(NodeStream, BytesMut, HelloReply), ConnectionError> {
     let failed = |error| ConnectionError::Io { address: address.to_owned(), source: Arc::new(error) };
-    let mut stream = TcpStream::connect(address).await.map_err(failed)?;
+    let mut stream = connect(address).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     #[cfg(feature = "tls")]
     if let Some(dialler) = &introduction.tls {
@@ -633,5 +644,193 @@ impl Shared {
 
     fn failed(&self, error: std::io::Error) -> ConnectionError {
         ConnectionError::Io { address: self.address.clone(), source: Arc::new(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::OUTGOING_BYTES_MAX;
+    use kvorum_protocol::part::{PART_FRAME_BYTES_MAX, Parts};
+    use kvorum_protocol::{
+        Ack, Action, Condition, Durability, Entry, Mutation, ReadMode, ReturnPrevious, TimeToLive, Version, WriteId,
+    };
+    use std::pin::pin;
+    use tokio::io::DuplexStream;
+    use uuid::Uuid;
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn handle_topology(&self, _topology: Topology) {}
+        fn handle_reply(&self, _epoch: Epoch, _forwarded: bool) {}
+        fn handle_leaving(&self, _node: NodeId) {}
+    }
+
+    /// A connection of which so many bytes may be on the way, and the node's end of it.
+    fn connection(bytes_on_the_way: usize) -> (Connection, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(bytes_on_the_way);
+        let hello = HelloReply {
+            version: PROTOCOL_VERSION,
+            features: feature::PARTS,
+            cluster: ClusterId(Uuid::nil()),
+            node: NodeId(Uuid::nil()),
+            durability: Durability::Fsync,
+            program: String::new(),
+        };
+        let shared = Arc::new(Shared::new("a:1".to_owned()));
+        let (read_half, write_half) = tokio::io::split(ours);
+        let end = ConnectionEnd::new(shared.clone());
+        tokio::spawn(run(end, hello.node, read_half, write_half, BytesMut::new(), Arc::new(Nobody)));
+        (Connection { hello, shared }, theirs)
+    }
+
+    fn get() -> RequestBody {
+        RequestBody::Get { key: Bytes::from_static(b"k"), mode: ReadMode::Linearizable }
+    }
+
+    fn put(bytes: usize) -> RequestBody {
+        let action = Action::Put { value: Bytes::from(vec![7; bytes]), ttl: TimeToLive::Forever };
+        let key = Bytes::from_static(b"large");
+        let mutation = Mutation { key, action, condition: Condition::Always, return_previous: ReturnPrevious::Nothing };
+        let id = WriteId { sequence: 1, first_unanswered: 1, retry: false, once: None };
+        RequestBody::Write { id, ack: Ack::Committed, mutation }
+    }
+
+    /// Lets the connection's task do all that it can.
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn take(node: &mut DuplexStream, bytes: usize) {
+        node.read_exact(&mut vec![0; bytes]).await.unwrap();
+        settle().await;
+    }
+
+    #[tokio::test]
+    async fn a_large_request_makes_progress_while_its_bytes_leave_and_no_longer() {
+        let (connection, mut node) = connection(PART_FRAME_BYTES_MAX);
+        let mut reply = connection.send(1000, put(4 * PART_BYTES_MAX), 4 * PART_BYTES_MAX).unwrap();
+        settle().await;
+        assert!(reply.has_moved(), "as much as may be on the way");
+        assert!(!reply.has_moved(), "the node takes nothing in");
+        for _ in 0..3 {
+            take(&mut node, PART_FRAME_BYTES_MAX).await;
+            assert!(reply.has_moved());
+        }
+        take(&mut node, PART_FRAME_BYTES_MAX).await;
+        reply.has_moved();
+        let mut other = connection.send(1000, get(), 0).unwrap();
+        settle().await;
+        assert!(!reply.has_moved(), "bytes leave that are not its own");
+        assert!(!other.has_moved(), "it left at once");
+        assert!(!other.is_node_heard());
+    }
+
+    #[tokio::test]
+    async fn a_request_makes_progress_while_a_large_reply_comes_in() {
+        let (connection, mut node) = connection(16 * PART_FRAME_BYTES_MAX);
+        let mut reply = connection.send(1000, get(), 0).unwrap();
+        settle().await;
+        assert!(!reply.has_moved() && !reply.is_node_heard());
+        let value = Bytes::from(vec![7; 3 * PART_BYTES_MAX]);
+        let entry = Entry { value: value.clone(), version: Version(1), expires_at_ms: None };
+        let body = ResponseBody::Value(Some(entry));
+        let response = Response { id: RequestId(FIRST_ID), epoch: Epoch(1), forwarded: false, body };
+        let mut parts = Parts::new(response.encode_pieces());
+        let mut left = BytesMut::new();
+        parts.encode_next(&mut left);
+        node.write_all(&left[..]).await.unwrap();
+        settle().await;
+        assert!(reply.has_moved() && reply.is_node_heard());
+        assert!(!reply.has_moved(), "nothing came since");
+        left.clear();
+        while parts.left() > 0 {
+            parts.encode_next(&mut left);
+        }
+        // Half a part counts, too.
+        let rest = left.split_off(1000);
+        node.write_all(&left).await.unwrap();
+        settle().await;
+        assert!(reply.has_moved());
+        node.write_all(&rest).await.unwrap();
+        let ResponseBody::Value(Some(entry)) = reply.await.unwrap().body else { panic!("another reply") };
+        assert_eq!(entry.value, value);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_takes_in_too_little_is_sent_no_more_until_there_is_room() {
+        let (connection, mut node) = connection(PART_BYTES_MAX);
+        let small = || put(PART_BYTES_MAX / 2);
+        let mut replies = Vec::new();
+        let refused = loop {
+            match connection.send(1000, small(), PART_BYTES_MAX / 2) {
+                Ok(reply) => replies.push(reply),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused, ConnectionError::Crowded { address: "a:1".to_owned() });
+        assert!(replies.len() <= 2 * OUTGOING_BYTES_MAX / PART_BYTES_MAX, "{}", replies.len());
+        // That nobody waits any longer makes no room: the bytes are there.
+        replies.clear();
+        assert!(connection.send(1000, small(), PART_BYTES_MAX / 2).is_err());
+        let mut room = pin!(connection.room());
+        room.as_mut().enable();
+        let mut buffer = vec![0; PART_BYTES_MAX];
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut room => break,
+                read = node.read(&mut buffer) => assert!(read.unwrap() > 0),
+            }
+        }
+        assert!(connection.send(1000, small(), PART_BYTES_MAX / 2).is_ok());
+    }
+
+    #[tokio::test]
+    async fn large_requests_that_nobody_waits_for_make_room_for_others() {
+        let (connection, _node) = connection(1);
+        let first = connection.send(1000, put(OUTGOING_BYTES_MAX / 4), OUTGOING_BYTES_MAX / 4).unwrap();
+        settle().await;
+        let second = connection.send(1000, put(OUTGOING_BYTES_MAX), OUTGOING_BYTES_MAX).unwrap();
+        let crowded = connection.send(1000, put(OUTGOING_BYTES_MAX), OUTGOING_BYTES_MAX);
+        assert!(matches!(crowded, Err(ConnectionError::Crowded { .. })), "{crowded:?}");
+        let mut room = pin!(connection.room());
+        room.as_mut().enable();
+        drop(second);
+        room.await;
+        assert!(connection.send(1000, put(OUTGOING_BYTES_MAX), OUTGOING_BYTES_MAX).is_ok());
+        drop(first);
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_takes_nothing_from_that_moment_on() {
+        let (connection, mut node) = connection(1024);
+        let reply = connection.send(1000, get(), 0).unwrap();
+        connection.close();
+        let ended = ConnectionError::Closed { address: "a:1".to_owned(), reason: CloseReason::ByClient };
+        assert_eq!(connection.send(1000, get(), 0).map(|_| ()), Err(ended.clone()));
+        assert_eq!(reply.await.map(|_| ()), Err(ended));
+        let mut sent = Vec::new();
+        node.read_to_end(&mut sent).await.unwrap();
+        assert_eq!(sent, [], "what had not begun to leave has stayed");
+    }
+
+    #[test]
+    fn a_connection_ends_with_its_runtime_and_says_so() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let ended = runtime();
+        let (connection, reply, _node) = ended.block_on(async {
+            let (connection, node) = connection(1024);
+            let reply = connection.send(1000, get(), 0).unwrap();
+            (connection, reply, node)
+        });
+        drop(ended);
+        let expected = ConnectionError::Closed { address: "a:1".to_owned(), reason: CloseReason::TaskEnded };
+        assert!(connection.is_closed());
+        assert_eq!(connection.send(1000, get(), 0).map(|_| ()), Err(expected.clone()));
+        assert_eq!(runtime().block_on(reply).map(|_| ()), Err(expected));
     }
 }

@@ -90,6 +90,7 @@ mod login;
 mod once;
 mod outgoing;
 mod pool;
+mod race;
 mod scan;
 mod setters;
 mod status;

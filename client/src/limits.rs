@@ -25,7 +25,7 @@ pub const ONCE_NAME_BYTES_MAX: usize = 255;
 
 /// Requests up to this size are not counted against [`IN_FLIGHT_BYTES_MAX`]: their number alone bounds them.
 pub(crate) const SMALL_REQUEST_BYTES: usize = 4 * 1024;
-/// While several seeds are tried, the next one joins in after this long without an answer.
+/// While several seeds are tried, or several addresses of one name, the next one joins in after this long without an answer.
 pub(crate) const SEED_STAGGER: Duration = Duration::from_millis(100);
 /// A connection is probed after this long without a reply, and given up after [`SILENT_PROBES_MAX`] such spans.
 pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(2);

@@ -3,14 +3,16 @@
 use crate::connection::{Connection, Introduction};
 use crate::directory::Directory;
 use crate::limits::SEED_STAGGER;
+use crate::race::first_of;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use kvorum_client_core::limits::PAUSE_MAX;
 use kvorum_client_core::{CloseReason, ConnectionError};
 use kvorum_protocol::{ClusterId, NodeId};
 use parking_lot::{Mutex, RwLock};
 use rand::seq::SliceRandom;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 type Opened = Result<Arc<Connection>, ConnectionError>;
 type Dial = Shared<BoxFuture<'static, Opened>>;
@@ -24,8 +26,15 @@ pub(crate) struct Pool {
     live: RwLock<Option<HashMap<NodeId, Arc<Connection>>>>,
     /// The node that is asked when any will do, while its connection lasts.
     home: Mutex<Option<NodeId>>,
-    /// Connections being opened. `None` is "any of the seeds".
-    dials: Mutex<HashMap<Option<NodeId>, Dial>>,
+    dials: Mutex<Dials>,
+}
+
+/// What becomes of connections that are opened, per node. `None` is "any of the seeds".
+#[derive(Debug, Default)]
+struct Dials {
+    under_way: HashMap<Option<NodeId>, Dial>,
+    /// Refusals that asked for a pause, and until when it lasts. At most one per node that was ever refused.
+    pauses: HashMap<Option<NodeId>, (Duration, ConnectionError)>,
 }
 
 impl Pool {
@@ -132,14 +141,19 @@ impl Pool {
     ) -> Opened {
         let dial = {
             let mut dials = self.dials.lock();
+            // Many operations may want a node that is full. They are told what it said, and it is not asked each time.
+            let now = self.directory.now();
+            if let Some((_, refusal)) = dials.pauses.get(&key).filter(|(until, _)| *until > now) {
+                return Err(refusal.clone());
+            }
             // One whose task ended before its time has not removed itself. It is listed until somebody has heard of that.
-            match dials.get(&key).filter(|dial| dial.peek().is_none()) {
+            match dials.under_way.get(&key).filter(|dial| dial.peek().is_none()) {
                 Some(dial) => dial.clone(),
                 None => {
                     let pool = self.clone();
                     let task = tokio::spawn(async move {
                         let opened = open.await;
-                        pool.dials.lock().remove(&key);
+                        pool.handle_dialled(key, &opened);
                         opened
                     });
                     let ended = move || ConnectionError::Closed {
@@ -151,7 +165,7 @@ impl Pool {
                         joined.unwrap_or_else(|_| Err(ended()))
                     });
                     let dial = joined.boxed().shared();
-                    dials.insert(key, dial.clone());
+                    dials.under_way.insert(key, dial.clone());
                     dial
                 }
             }
@@ -159,32 +173,97 @@ impl Pool {
         dial.await
     }
 
+    fn handle_dialled(&self, key: Option<NodeId>, opened: &Opened) {
+        let mut dials = self.dials.lock();
+        dials.under_way.remove(&key);
+        match opened.as_ref().map_err(|error| (error, error.pause())) {
+            Err((error, Some(pause))) => {
+                let until = self.directory.now() + pause.min(PAUSE_MAX);
+                dials.pauses.insert(key, (until, error.clone()));
+            }
+            Ok(_) | Err((_, None)) => {
+                dials.pauses.remove(&key);
+            }
+        }
+    }
+
     /// Tries the seeds in random order. The next one joins in when the ones before it have failed or take long; the
     /// first that answers wins.
     async fn open_seed(self: Arc<Self>) -> Opened {
         let introduction = self.introduction.lock().clone();
-        let mut seeds: Vec<_> = self.seeds.iter().collect();
+        let mut seeds = self.seeds.clone();
         self.directory.with_rng(|rng| seeds.shuffle(rng));
-        let mut waiting = seeds.into_iter();
-        let mut trying = FuturesUnordered::new();
-        let (mut failures, mut refusal) = (Vec::new(), None);
-        loop {
-            if let Some(seed) = waiting.next() {
-                trying.push(Connection::open(seed, &introduction, self.directory.clone()));
-            } else if trying.is_empty() {
-                return Err(refusal.unwrap_or(ConnectionError::Seeds(failures)));
+        let (introduction, directory) = (&introduction, &self.directory);
+        let open = |seed: String| async move { Connection::open(&seed, introduction, directory.clone()).await };
+        first_of(seeds, SEED_STAGGER, open).await.map_err(|mut failures| {
+            match failures.iter().rposition(|failure| failure.refusal().is_some()) {
+                Some(refusal) => failures.swap_remove(refusal),
+                None => ConnectionError::Seeds(failures),
             }
-            let opened = match waiting.len() {
-                0 => trying.next().await,
-                // One that takes long does not hold up the next one.
-                _ => tokio::time::timeout(SEED_STAGGER, trying.next()).await.unwrap_or_default(),
-            };
-            match opened {
-                Some(Ok(connection)) => return Ok(connection),
-                Some(Err(error)) if error.refusal().is_some() => refusal = Some(error),
-                Some(Err(error)) => failures.push(error),
-                None => {}
-            }
-        }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_protocol::{ClientId, Durability, Epoch, NodeInfo, Topology};
+    use tokio::net::TcpListener;
+    use uuid::Uuid;
+
+    const NODE: NodeId = NodeId(Uuid::from_u128(1));
+
+    /// A pool whose dials take so long at most, and a node that lets them take that long.
+    async fn pool(timeout: Duration) -> (Arc<Pool>, TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let directory = Arc::new(Directory::new(1));
+        crate::connection::Observer::handle_topology(&*directory, topology(&address));
+        let introduction = Introduction {
+            client: ClientId(Uuid::nil()),
+            name: String::new(),
+            cluster: None,
+            credentials: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            timeout,
+        };
+        (Pool::new(vec![address.clone()], introduction, directory), listener, address)
+    }
+
+    fn topology(address: &str) -> Topology {
+        let node =
+            NodeInfo { id: NODE, name: "node-1".to_owned(), client_address: address.to_owned(), zone: String::new() };
+        let cluster = ClusterId(Uuid::nil());
+        Topology { epoch: Epoch(1), cluster, durability: Durability::Fsync, nodes: vec![node], shards: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn a_dial_that_fails_is_held_against_the_node_although_nobody_waits_for_it() {
+        let (pool, _listener, address) = pool(Duration::from_millis(20)).await;
+        assert!(pool.node(NODE, address).now_or_never().is_none());
+        pool.directory.refresh_wanted.notified().await;
+        assert!(pool.directory.is_nobody_trusted());
+    }
+
+    #[test]
+    fn a_dial_whose_runtime_ends_is_not_waited_for_for_ever() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ended = runtime();
+        let (pool, listener, address) = ended.block_on(async {
+            let (pool, listener, address) = pool(Duration::from_secs(60)).await;
+            assert!(pool.node(NODE, address.clone()).now_or_never().is_none());
+            (pool, listener.into_std().unwrap(), address)
+        });
+        drop(ended);
+        runtime().block_on(async {
+            let opened = pool.node(NODE, address.clone()).await;
+            let reason = CloseReason::TaskEnded;
+            let expected = ConnectionError::Closed { address: format!("node {NODE}"), reason };
+            assert_eq!(opened.map(|_| ()), Err(expected));
+            drop(listener);
+            let opened = pool.node(NODE, address).await;
+            assert!(matches!(opened, Err(ConnectionError::Io { .. })), "it was dialled again: {opened:?}");
+        });
     }
 }

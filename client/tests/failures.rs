@@ -4,8 +4,8 @@
 
 mod fake;
 
-use fake::{FakeCluster, Step, error, is_topology};
-use kvorum_client::{Client, ClientBuilder, Error, ErrorCode, Outcome, RetryPolicy};
+use fake::{FakeCluster, Greeting, Step, error, is_topology};
+use kvorum_client::{AuthVerb, Client, ClientBuilder, Error, ErrorCode, LogLevel, LogLevelAsk, Outcome, RetryPolicy};
 use kvorum_protocol::{Request, RequestBody, ResponseBody, ServerError, WriteId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -467,4 +467,139 @@ async fn a_command_whose_answer_is_lost_is_not_repeated() {
     let failure = client.admin().cut_peers(node.id, true).await.unwrap_err();
     assert_eq!((failure.outcome(), node.operations().len()), (Outcome::Unknown, 1));
     client.admin().shutdown(node.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_whose_writes_may_have_been_applied_does_not_say_that_nothing_was_sent() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let client = builder(&cluster).max_in_flight(1).connect().await.unwrap();
+    let node = &cluster.nodes[0];
+    let calls = AtomicUsize::new(0);
+    let may_be_there = ServerError::new(ErrorCode::Unavailable, "being committed").with_outcome(Outcome::Unknown);
+    let blocker: Arc<parking_lot::Mutex<Option<tokio::task::JoinHandle<_>>>> = Arc::default();
+    let (blocking, other) = (blocker.clone(), client.clone());
+    node.script_operations(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
+        0 => {
+            // It is next in line, and keeps the only turn from the second round.
+            let other = other.clone();
+            *blocking.lock() = Some(tokio::spawn(async move { other.get("k").await }));
+            Step::Reply(ResponseBody::Batch(vec![Err(may_be_there.clone())]))
+        }
+        _ => Step::Silence,
+    });
+    let results = client.batch().incr("a", 1).deadline(Duration::from_millis(200)).await;
+    let failure = results.into_iter().next().unwrap().unwrap_err();
+    assert_eq!((failure.outcome(), failure.is_retryable()), (Outcome::Unknown, false), "{failure:?}");
+    blocker.lock().take().unwrap().abort();
+}
+
+#[tokio::test]
+async fn what_operators_change_may_have_been_changed_if_nobody_answers() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let client = builder(&cluster).deadline(Duration::from_millis(30)).connect().await.unwrap();
+    let node = &cluster.nodes[0];
+    node.script_operations(|_| Step::Silence);
+    let change = client.admin().change_auth(AuthVerb::RemoveUser("ada".to_owned())).await.unwrap_err();
+    assert_eq!(change.outcome(), Outcome::Unknown);
+    let set = LogLevelAsk::Set { level: LogLevel::Debug, for_ms: 1000 };
+    assert_eq!(client.admin().log_level(node.id, set).await.unwrap_err().outcome(), Outcome::Unknown);
+    let shown = client.admin().log_level(node.id, LogLevelAsk::Show).await.unwrap_err();
+    assert_eq!(shown.outcome(), Outcome::NotApplied);
+}
+
+#[tokio::test]
+async fn a_node_that_is_silent_until_a_short_deadline_is_passed_by_next_time() {
+    let (cluster, client) = start(2, 1).await;
+    client.get("k").await.unwrap();
+    cluster.nodes[0].script(|_| Step::Silence);
+    let failure = client.get("k").deadline(Duration::from_millis(30)).await.unwrap_err();
+    assert!(matches!(failure, Error::DeadlineExceeded { attempts: 1, .. }), "{failure:?}");
+    // Less than after which an attempt is given up.
+    assert_eq!(client.get("k").deadline(Duration::from_millis(800)).await, Ok(None));
+    assert_eq!(cluster.nodes[1].operations().len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_refuses_for_good_stops_nobody_whom_others_serve() {
+    let (cluster, client) = start(3, 4).await;
+    let key = cluster.key_of(0);
+    client.put(&key, "v").await.unwrap();
+    for code in [ErrorCode::WrongCluster, ErrorCode::UnsupportedVersion, ErrorCode::Unauthenticated] {
+        cluster.nodes[0].greet(Greeting::Refuse(code));
+        cluster.nodes[0].hang_up().await;
+        for _ in 0..20 {
+            assert_eq!(client.get(&key).await.unwrap().unwrap().value, "v", "{code}");
+        }
+    }
+    // If all of them do, that is said at once.
+    for node in &cluster.nodes {
+        node.greet(Greeting::Refuse(ErrorCode::Unauthenticated));
+        node.hang_up().await;
+    }
+    let began = Instant::now();
+    let failure = client.get(&key).deadline(Duration::from_secs(60)).await.unwrap_err();
+    assert_eq!(failure.code(), ErrorCode::Unauthenticated, "{failure:?}");
+    assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn a_full_node_is_left_alone_for_as_long_as_it_asks() {
+    let (cluster, client) = start(1, 1).await;
+    let node = &cluster.nodes[0];
+    node.greet(Greeting::Pause(20));
+    node.hang_up().await;
+    let before = node.connections();
+    let reader = client.clone();
+    let read = tokio::spawn(async move { reader.get("k").deadline(Duration::from_secs(60)).await });
+    node.wait_for_connections(before + 1).await;
+    node.greet(Greeting::Welcome);
+    assert_eq!(read.await.unwrap(), Ok(None));
+
+    node.greet(Greeting::Pause(60_000));
+    node.hang_up().await;
+    let before = node.connections();
+    for _ in 0..50 {
+        let failure = client.get("k").deadline(Duration::from_secs(30)).await.unwrap_err();
+        assert!(matches!(failure, Error::Unreachable { .. }), "{failure:?}");
+    }
+    let dialled = node.connections() - before;
+    assert!(dialled <= 2, "as itself and as a seed, not {dialled} times");
+}
+
+#[tokio::test]
+async fn a_write_that_is_dialling_when_the_client_closes_is_not_sent() {
+    let (cluster, client) = start(1, 1).await;
+    let node = &cluster.nodes[0];
+    node.greet(Greeting::Hold);
+    node.hang_up().await;
+    let connections = node.connections();
+    let writer = client.clone();
+    let write = tokio::spawn(async move { writer.put("k", "v").await });
+    node.wait_for_connections(connections + 1).await;
+    assert!(!client.close(Duration::ZERO).await);
+    node.greet(Greeting::Welcome);
+    assert_eq!(write.await.unwrap(), Err(Error::Closed));
+    assert_eq!(node.operations(), []);
+}
+
+#[tokio::test]
+async fn a_close_that_nobody_waits_for_cuts_off_what_is_under_way() {
+    let (cluster, client) = start(1, 1).await;
+    let node = &cluster.nodes[0];
+    node.script_operations(|_| Step::Silence);
+    let writer = client.clone();
+    let write = tokio::spawn(async move { writer.put("k", "v").deadline(Duration::from_secs(60)).await });
+    node.wait_for(1, is_operation).await;
+    let closing = client.close(Duration::from_secs(60));
+    assert!(tokio::time::timeout(Duration::from_millis(1), closing).await.is_err());
+    let began = Instant::now();
+    let failure = write.await.unwrap().unwrap_err();
+    assert_eq!(failure.outcome(), Outcome::Unknown);
+    assert!(began.elapsed() < Duration::from_secs(30), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_limit_of_no_limit_is_one() {
+    let (_cluster, client) = start(1, 1).await;
+    assert_eq!(client.within(Duration::MAX).get("k").await, Ok(None));
 }

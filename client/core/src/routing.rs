@@ -2,6 +2,7 @@
 //! this code.
 
 use crate::error::ConnectionError;
+use crate::limits::PAUSE_MAX;
 use kvorum_protocol::{Epoch, ErrorCode, NodeId, NodeInfo, Outcome, ServerError, ShardId, Term, Topology};
 use rand::Rng;
 use std::collections::BTreeMap;
@@ -58,8 +59,6 @@ struct Suspicion {
 const SUSPICION_FIRST: Duration = Duration::from_millis(50);
 /// The longest time that a node is avoided, so that one which comes back is found again soon.
 const SUSPICION_MAX: Duration = Duration::from_millis(800);
-/// The longest pause that a node is granted when it refuses a connection.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl RoutingTable {
     /// The newest topology that was seen.

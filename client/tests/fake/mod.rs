@@ -11,7 +11,7 @@ use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::{
     ClientId, ClusterId, Durability, Epoch, ErrorCode, HelloReply, NodeId, NodeInfo, Request, RequestBody, RequestId,
-    Response, ResponseBody, ServerError, ShardId, ShardInfo, Term, Topology, frame,
+    Response, ResponseBody, Retry, ServerError, ShardId, ShardInfo, Term, Topology, frame,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -42,6 +42,20 @@ pub enum Step {
     Raw(Vec<u8>),
 }
 
+/// What a node does with HELLO.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum Greeting {
+    /// It answers.
+    #[default]
+    Welcome,
+    /// It refuses the client.
+    Refuse(ErrorCode),
+    /// It refuses the client for so many milliseconds.
+    Pause(u32),
+    /// Nothing until another greeting is set.
+    Hold,
+}
+
 /// Frames on their way to one client.
 type Outbox = mpsc::Sender<Vec<u8>>;
 type Script = Box<dyn FnMut(&Request) -> Step + Send>;
@@ -61,6 +75,7 @@ pub struct FakeNode {
     pub address: String,
     shared: Arc<Shared>,
     script: Mutex<Option<Script>>,
+    greeting: watch::Sender<Greeting>,
     /// Every request but HELLO, in the order of arrival.
     log: watch::Sender<Vec<Request>>,
     connections: watch::Sender<usize>,
@@ -109,6 +124,7 @@ impl FakeCluster {
                 address: info.client_address,
                 shared: shared.clone(),
                 script: Mutex::default(),
+                greeting: watch::Sender::default(),
                 log: watch::Sender::default(),
                 connections: watch::Sender::default(),
                 held: Mutex::default(),
@@ -172,6 +188,28 @@ impl FakeNode {
     /// What this node does with its requests other than TOPOLOGY.
     pub fn script_operations(&self, mut script: impl FnMut(&Request) -> Step + Send + 'static) {
         self.script(move |request| if is_topology(request) { Step::Default } else { script(request) });
+    }
+
+    /// What this node does with HELLO, from now on.
+    pub fn greet(&self, greeting: Greeting) {
+        self.greeting.send_replace(greeting);
+    }
+
+    /// Cuts every connection, and listens again at once.
+    pub async fn hang_up(self: &Arc<Self>) {
+        self.outboxes.lock().clear();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            task.abort();
+            // It has ended then, as was asked.
+            let _ = task.await;
+        }
+        self.restart().await;
+    }
+
+    /// Waits until so many connections were opened, from the first one on.
+    pub async fn wait_for_connections(&self, count: usize) {
+        self.connections.subscribe().wait_for(|connections| *connections >= count).await.unwrap();
     }
 
     /// Every request but HELLO that has come so far.
@@ -275,7 +313,17 @@ impl FakeNode {
         if let RequestBody::Hello(hello) = &request.body {
             let cluster = self.shared.topology.lock().cluster;
             let refused = hello.cluster.is_some_and(|wanted| wanted != cluster);
-            let body = if refused { error(ErrorCode::WrongCluster) } else { self.hello(cluster) };
+            let mut greetings = self.greeting.subscribe();
+            let greeting = *greetings.wait_for(|greeting| *greeting != Greeting::Hold).await.unwrap();
+            let body = match greeting {
+                Greeting::Refuse(code) => error(code),
+                Greeting::Pause(ms) => {
+                    let full = ServerError::new(ErrorCode::TooManyConnections, "scripted");
+                    ResponseBody::Error(full.with_retry(Retry::AfterMs(ms)))
+                }
+                _ if refused => error(ErrorCode::WrongCluster),
+                Greeting::Welcome | Greeting::Hold => self.hello(cluster),
+            };
             self.outboxes.lock().push(outbox.clone());
             let _ = outbox.send(self.encode(request.id, false, body)).await;
             return;
