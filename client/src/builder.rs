@@ -305,7 +305,7 @@ impl ClientBuilder {
         Ok(Client::over(core))
     }
 
-    fn validate(mut self) -> Result<Options, Error> {
+    pub(crate) fn validate(mut self) -> Result<Options, Error> {
         let invalid = |problem: &str| Err(Error::InvalidArgument(problem.to_owned()));
         let address = self.url.as_deref().unwrap_or(url::URL_DEFAULT);
         self.options.seeds = url::parse(address)?;

@@ -131,6 +131,24 @@ impl Connection {
         Ok(Arc::new(Self { hello, shared }))
     }
 
+    /// To a node that takes parts, and that has answered HELLO over this stream.
+    #[cfg(test)]
+    pub(crate) fn over(stream: tokio::io::DuplexStream, observer: Arc<dyn Observer>) -> Self {
+        let hello = HelloReply {
+            version: PROTOCOL_VERSION,
+            features: feature::PARTS,
+            cluster: ClusterId(uuid::Uuid::nil()),
+            node: NodeId(uuid::Uuid::nil()),
+            durability: kvorum_protocol::Durability::Fsync,
+            program: String::new(),
+        };
+        let shared = Arc::new(Shared::new("a:1".to_owned()));
+        let (read_half, write_half) = tokio::io::split(stream);
+        let end = ConnectionEnd::new(shared.clone());
+        tokio::spawn(run(end, hello.node, read_half, write_half, BytesMut::new(), observer));
+        Self { hello, shared }
+    }
+
     /// The node at the other end.
     pub(crate) fn node(&self) -> NodeId {
         self.hello.node
@@ -653,11 +671,10 @@ mod tests {
     use crate::limits::OUTGOING_BYTES_MAX;
     use kvorum_protocol::part::{PART_FRAME_BYTES_MAX, Parts};
     use kvorum_protocol::{
-        Ack, Action, Condition, Durability, Entry, Mutation, ReadMode, ReturnPrevious, TimeToLive, Version, WriteId,
+        Ack, Action, Condition, Entry, Mutation, ReadMode, ReturnPrevious, TimeToLive, Version, WriteId,
     };
     use std::pin::pin;
     use tokio::io::DuplexStream;
-    use uuid::Uuid;
 
     struct Nobody;
 
@@ -670,19 +687,7 @@ mod tests {
     /// A connection of which so many bytes may be on the way, and the node's end of it.
     fn connection(bytes_on_the_way: usize) -> (Connection, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(bytes_on_the_way);
-        let hello = HelloReply {
-            version: PROTOCOL_VERSION,
-            features: feature::PARTS,
-            cluster: ClusterId(Uuid::nil()),
-            node: NodeId(Uuid::nil()),
-            durability: Durability::Fsync,
-            program: String::new(),
-        };
-        let shared = Arc::new(Shared::new("a:1".to_owned()));
-        let (read_half, write_half) = tokio::io::split(ours);
-        let end = ConnectionEnd::new(shared.clone());
-        tokio::spawn(run(end, hello.node, read_half, write_half, BytesMut::new(), Arc::new(Nobody)));
-        (Connection { hello, shared }, theirs)
+        (Connection::over(ours, Arc::new(Nobody)), theirs)
     }
 
     fn get() -> RequestBody {

@@ -532,3 +532,48 @@ pub(crate) fn unexpected(body: &ResponseBody, kind: Kind) -> Error {
     let outcome = if kind == Kind::Read { Outcome::NotApplied } else { Outcome::Unknown };
     Error::Protocol { outcome, detail: format!("{name} does not answer what was asked") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::ClientBuilder;
+    use crate::write_op::WriteOp;
+    use kvorum_client_core::retry::RetryPolicy;
+    use kvorum_protocol::limits::PART_BYTES_MAX;
+    use kvorum_protocol::{Ack, Epoch, RequestId};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn an_attempt_is_not_given_up_while_its_bytes_leave() {
+        const PARTS: usize = 64;
+        const ATTEMPT: Duration = Duration::from_millis(200);
+        let policy = RetryPolicy::default().with_attempt_timeout(ATTEMPT);
+        let core = Core::new(ClientBuilder::new().retry_policy(policy).validate().unwrap());
+        let (ours, mut node) = tokio::io::duplex(PART_BYTES_MAX);
+        let connection = Connection::over(ours, core.directory.clone());
+        let sequence = core.sequences(1);
+        let mutation = WriteOp::put("k", vec![7; PARTS * PART_BYTES_MAX]).checked().unwrap();
+        let body = RequestBody::Write { id: sequence.write_id(), ack: Ack::Committed, mutation };
+        let now = core.directory.now();
+        let deadline = now + Duration::from_secs(60);
+        let bytes = PARTS * PART_BYTES_MAX;
+        let mut call = Call { need: Need::Any, kind: Kind::Write, body, bytes, deadline, sequence: Some(sequence) };
+        let mut attempts = Attempts::new(policy, Kind::Write, now, deadline);
+        let reply = core.send(&connection, &mut call, &attempts).ok().expect("there is room");
+        attempts.handle_sent();
+        let mut answer = pin!(core.answer(reply, connection.node(), &call, &mut attempts));
+        // The node takes in a part whenever a tenth of an attempt's time has passed: all of them take several attempts' time.
+        let mut buffer = vec![0; 2 * PART_BYTES_MAX];
+        let mut taken = 0;
+        while taken < bytes {
+            let early = tokio::time::timeout(ATTEMPT / 10, &mut answer).await;
+            assert!(early.is_err(), "{taken} bytes were taken in");
+            taken += node.read(&mut buffer).await.unwrap();
+        }
+        let response = Response { id: RequestId(3), epoch: Epoch(1), forwarded: false, body: ResponseBody::Done };
+        let mut frame = bytes::BytesMut::new();
+        response.encode(&mut frame);
+        node.write_all(&frame).await.unwrap();
+        assert_eq!(answer.await.ok().map(|answer| answer.body), Some(ResponseBody::Done));
+    }
+}

@@ -33,7 +33,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct Dials {
     under_way: HashMap<Option<NodeId>, Dial>,
-    /// Refusals that asked for a pause, and until when it lasts. At most one per node that was ever refused.
+    /// Refusals that asked for a pause, and until when it lasts. At most one per node.
     pauses: HashMap<Option<NodeId>, (Duration, ConnectionError)>,
 }
 
@@ -174,16 +174,14 @@ impl Pool {
     }
 
     fn handle_dialled(&self, key: Option<NodeId>, opened: &Opened) {
+        let now = self.directory.now();
         let mut dials = self.dials.lock();
         dials.under_way.remove(&key);
-        match opened.as_ref().map_err(|error| (error, error.pause())) {
-            Err((error, Some(pause))) => {
-                let until = self.directory.now() + pause.min(PAUSE_MAX);
-                dials.pauses.insert(key, (until, error.clone()));
-            }
-            Ok(_) | Err((_, None)) => {
-                dials.pauses.remove(&key);
-            }
+        dials.pauses.retain(|_, (until, _)| *until > now);
+        if let Err(error) = opened
+            && let Some(pause) = error.pause()
+        {
+            dials.pauses.insert(key, (now + pause.min(PAUSE_MAX), error.clone()));
         }
     }
 

@@ -21,7 +21,7 @@ pub struct RetryPolicy {
     /// The longest pause after any failure, unless the node asked for a longer one; 50 ms by default.
     pub backoff_max: Duration,
     /// After this long without an answer, an attempt is abandoned for another node, if the budget allows; one second by
-    /// default, never zero.
+    /// default, never zero. While a large request or reply makes progress it is not.
     pub attempt_timeout: Duration,
     /// Retries allowed per hundred operations; 10 by default.
     pub budget_percent: u32,
