@@ -44,7 +44,7 @@ fn one_round() -> Vec<Walked> {
     let place = |number: usize| {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(folders[number].path()).unwrap());
         // As in a node: the next segment is made elsewhere, ahead of time.
-        let source: Arc<dyn SegmentSource> = Arc::new(SpareSource::start(Arc::clone(&disk)).unwrap());
+        let source: Arc<dyn SegmentSource> = Arc::new(SpareSource::start(Arc::clone(&disk), || {}).unwrap());
         (disk, source)
     };
     walk(&mut Group::new(place))

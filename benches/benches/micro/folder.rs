@@ -19,7 +19,7 @@ impl Folder {
     pub(crate) fn new() -> Self {
         let place = tempfile::Builder::new().prefix("kvorum-micro-").tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(place.path()).unwrap());
-        let source = Arc::new(SpareSource::start(Arc::clone(&disk)).unwrap());
+        let source = Arc::new(SpareSource::start(Arc::clone(&disk), || {}).unwrap());
         Self { source, disk, _place: place }
     }
 

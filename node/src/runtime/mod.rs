@@ -26,3 +26,4 @@ pub mod striped;
 pub mod system_clock;
 pub mod threads;
 pub mod upkeep_thread;
+mod worker_thread;

@@ -1,6 +1,7 @@
 //! The thread that checks cold data again ([`kvorum_core::health::scrub`]).
 
 use crate::runtime::pace::Pace;
+use crate::runtime::worker_thread;
 use kvorum_core::disk::Disk;
 use kvorum_core::health::scrub::{Checked, ScrubPass, check};
 use kvorum_core::limits::SCRUB_PASS_EVERY_MIN;
@@ -31,11 +32,16 @@ struct Shared {
 }
 
 impl ScrubThread {
-    /// Starts the thread. It reads at most `bytes_per_second`, which is not 0.
+    /// Starts the thread. It reads at most `bytes_per_second`, which is not 0. `panicked` is called if it panics.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(disk: Arc<dyn Disk>, router: Arc<Router>, bytes_per_second: u64) -> std::io::Result<Self> {
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        router: Arc<Router>,
+        bytes_per_second: u64,
+        panicked: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             disk,
             router,
@@ -46,7 +52,7 @@ impl ScrubThread {
             damaged: AtomicU64::new(0),
         });
         let worker = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("scrub".into()).spawn(move || worker.run())?;
+        let thread = worker_thread::start("scrub", move || worker.run(), panicked)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 }
@@ -56,7 +62,7 @@ impl Drop for ScrubThread {
         *self.shared.stopping.lock() = true;
         self.shared.stopped.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A panic there was reported when it happened.
+            // It catches every panic.
             let _ = thread.join();
         }
     }

@@ -1,5 +1,6 @@
 //! The thread that makes each shard's next segment before it is needed.
 
+use crate::runtime::worker_thread;
 use kvorum_core::disk::{Disk, DiskError};
 use kvorum_core::log::source::{Made, make_ready, take_or_create};
 use kvorum_core::log::{PreparedSegment, SegmentSource};
@@ -39,14 +40,18 @@ enum Spare {
 }
 
 impl SpareSource {
-    /// Starts the thread.
+    /// Starts the thread. `panicked` is called if it panics: each log makes its segments itself from then on.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(disk: Arc<dyn Disk>) -> std::io::Result<Self> {
+    pub fn start(disk: Arc<dyn Disk>, panicked: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { disk, spares: Mutex::default(), changed: Condvar::new() });
-        let worker = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("segments".into()).spawn(move || worker.run())?;
+        let (worker, left) = (Arc::clone(&shared), Arc::clone(&shared));
+        let panicked = move || {
+            left.give_up();
+            panicked();
+        };
+        let thread = worker_thread::start("segments", move || worker.run(), panicked)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 }
@@ -79,7 +84,7 @@ impl Drop for SpareSource {
         self.shared.spares.lock().stopping = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A panic there was reported when it happened; a spare less is no harm.
+            // It catches every panic.
             let _ = thread.join();
         }
     }
@@ -115,6 +120,12 @@ impl Shared {
             }
             self.changed.notify_all();
         }
+    }
+
+    /// Nobody may wait for what the thread was making.
+    fn give_up(&self) {
+        self.spares.lock().slots.retain(|_, spare| !matches!(spare, Spare::Making));
+        self.changed.notify_all();
     }
 
     /// Blocks until a shard wants a segment; `None` when it is time to stop.
@@ -154,7 +165,7 @@ mod tests {
 
     fn spares(disk: &Arc<MemoryDisk>) -> (Arc<dyn Disk>, Arc<dyn SegmentSource>) {
         let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
-        let source = Arc::new(SpareSource::start(Arc::clone(&disk)).unwrap());
+        let source = Arc::new(SpareSource::start(Arc::clone(&disk), || {}).unwrap());
         (disk, source)
     }
 
@@ -181,6 +192,19 @@ mod tests {
         memory.set_faults(Faults::default());
         drop(log);
         erase(&*disk, &*source, SHARD).unwrap();
+    }
+
+    /// A slot as the thread leaves it if it panics over a segment.
+    #[test]
+    fn nobody_waits_for_a_thread_that_has_panicked() {
+        let disk: Arc<dyn Disk> = MemoryDisk::new();
+        let slots = [(SHARD, Spare::Making)].into();
+        let spares = Mutex::new(Spares { slots, stopping: false });
+        let shared = Arc::new(Shared { disk, spares, changed: Condvar::new() });
+        let waiting = Arc::clone(&shared);
+        let waits = std::thread::spawn(move || waiting.withdraw(SHARD).is_none());
+        shared.give_up();
+        assert!(waits.join().unwrap(), "it makes the segment itself");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! disk, at a rate with a bound.
 
 use crate::runtime::pace::Pace;
+use crate::runtime::worker_thread;
 use kvorum_core::disk::Disk;
 use kvorum_core::shard::inbox::Inbox;
 use kvorum_core::shard::upkeep::{DumpPermits, Job, Upkeep};
@@ -31,11 +32,16 @@ struct Shared {
 }
 
 impl UpkeepThread {
-    /// Starts the thread. Compaction reads and writes at most `bytes_per_second` together.
+    /// Starts the thread. Compaction reads and writes at most `bytes_per_second` together. `panicked` is called if the thread panics:
+    /// nothing is done from then on.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(disk: Arc<dyn Disk>, bytes_per_second: u64) -> std::io::Result<Self> {
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        bytes_per_second: u64,
+        panicked: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
@@ -45,7 +51,7 @@ impl UpkeepThread {
             bytes: AtomicU64::new(0),
         });
         let worker = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("upkeep".into()).spawn(move || worker.run())?;
+        let thread = worker_thread::start("upkeep", move || worker.run(), panicked)?;
         Ok(Self { shared, permits: Arc::default(), thread: Some(thread) })
     }
 
@@ -74,7 +80,7 @@ impl Drop for UpkeepThread {
         drop(self.shared.queue.lock());
         self.shared.filled.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A panic there was reported when it happened.
+            // It catches every panic.
             let _ = thread.join();
         }
     }

@@ -55,6 +55,13 @@ pub(super) fn spawn_essential(
     });
 }
 
+/// Ends the node if a thread panics without which it would only seem to live.
+pub(super) fn if_panics(name: &'static str, fatal: &mpsc::Sender<NodeError>) -> impl FnOnce() + Send + 'static + use<> {
+    let fatal = fatal.clone();
+    // A full channel holds a reason already.
+    move || drop(fatal.try_send(NodeError::Task(name)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! A node's replicas, and the threads that look after their files.
 
 use super::registry::Registry;
+use super::root::if_panics;
 use super::storage::Storage;
 use super::{NodeError, StartContext};
 use crate::config::Config;
@@ -36,10 +37,12 @@ impl Shards {
     ) -> Result<Self, NodeError> {
         let config = context.config;
         let (disk, router) = (&storage.disk, &registry.router);
-        let upkeep = UpkeepThread::start(Arc::clone(disk), config.compaction_bytes_per_second);
+        let panicked = if_panics("the thread of the upkeep", &context.fatal);
+        let upkeep = UpkeepThread::start(Arc::clone(disk), config.compaction_bytes_per_second, panicked);
         let upkeep = Arc::new(upkeep.map_err(NodeError::disk)?);
+        let panicked = if_panics("the thread that checks cold data", &context.fatal);
         let scrub = (config.scrub_bytes_per_second > 0)
-            .then(|| ScrubThread::start(Arc::clone(disk), Arc::clone(router), config.scrub_bytes_per_second))
+            .then(|| ScrubThread::start(Arc::clone(disk), Arc::clone(router), config.scrub_bytes_per_second, panicked))
             .transpose()
             .map_err(NodeError::disk)?;
         let arguments = ShardsArguments {

@@ -1,5 +1,6 @@
 //! What a node keeps on its disk: the data folder as its shards find it, the journal, and the thread that prepares segments.
 
+use super::root::if_panics;
 use super::{NodeError, StartContext};
 use crate::config::Config;
 use crate::folder::{DataFolder, StartKind};
@@ -48,7 +49,10 @@ impl Storage {
             forget_everything(&disk, known_ring.as_ref().unwrap_or(&context.initial), config.node_id).await?;
             folder.amnesia_healed().map_err(NodeError::disk)?;
         }
-        let segments = Arc::new(SpareSource::start(Arc::clone(&disk)).map_err(NodeError::disk)?);
+        let segments = Arc::new(
+            SpareSource::start(Arc::clone(&disk), if_panics("the thread that prepares segments", &context.fatal))
+                .map_err(NodeError::disk)?,
+        );
         let (journal, handle) = start_journal(context, &disk, replayed).await?;
         Ok(Self { disk, known_ring, journal: handle, running: Some(Running { journal, segments }) })
     }

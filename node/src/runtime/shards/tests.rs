@@ -136,7 +136,7 @@ impl Node {
             log: LogOptions::new(Arc::new(source)),
             journal: Arc::new(handle),
             pressure,
-            upkeep: Arc::new(UpkeepThread::start(disk, 0).unwrap()),
+            upkeep: Arc::new(UpkeepThread::start(disk, 0, || {}).unwrap()),
             upkeep_options: UpkeepOptions::default(),
         };
         let (supervisor, _) = Actor::spawn(None, ShardsSupervisor, arguments).await.unwrap();
