@@ -3,13 +3,16 @@
 
 use crate::runtime::system_clock;
 use kvorum_core::auth::keeper::{AuthAsked, AuthKeeper};
+use kvorum_core::clock::Nanos;
 use kvorum_core::map_keeper::{Asked, LOOK_EVERY, Looked, MapKeeper, Planned};
 use kvorum_core::ring::RingMap;
 use kvorum_core::ring::verbs::Verb;
 use kvorum_core::sealing::KeyFailure;
 use kvorum_protocol::AuthVerb;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
+use tokio::task::block_in_place;
 
 /// What the keeper is told.
 #[derive(Debug)]
@@ -67,41 +70,83 @@ impl Actor for MetaActor {
         message: MetaMessage,
         state: &mut MetaArguments,
     ) -> Result<(), ActorProcessingErr> {
-        let now = system_clock::monotonic();
-        // Whoever asked may have stopped waiting.
+        // Copies of the map and of the table are synced, keys come from a program that may take its time, and a plan of a large
+        // cluster takes long.
+        may_block(|| state.handle(message, system_clock::monotonic()));
+        Ok(())
+    }
+}
+
+/// Does what may block, with the other tasks of this worker going on elsewhere meanwhile.
+fn may_block(work: impl FnOnce()) {
+    match Handle::current().runtime_flavor() {
+        // It has no other worker.
+        RuntimeFlavor::CurrentThread => work(),
+        _ => block_in_place(work),
+    }
+}
+
+impl MetaArguments {
+    fn handle(&mut self, message: MetaMessage, now: Nanos) {
+        // Whoever asked may have stopped waiting; what they ask is then not done for nobody.
         match message {
-            MetaMessage::Look => {}
+            MetaMessage::Look => self.look(now),
             MetaMessage::Ask(verb, reply) => {
-                let _ = reply.send(state.keeper.ask(&verb, now));
-                return Ok(());
+                if !reply.is_closed() {
+                    let _ = reply.send(self.keeper.ask(&verb, now));
+                }
             }
             MetaMessage::ChangeAuth(verb, reply) => {
-                let _ = reply.send(state.auth.ask(&verb, now));
-                return Ok(());
+                if !reply.is_closed() {
+                    let _ = reply.send(self.auth.ask(&verb, now));
+                }
             }
             MetaMessage::Plan(verb, reply) => {
                 if !reply.is_closed() {
-                    let _ = reply.send(state.keeper.plan(verb.as_ref(), now));
+                    let _ = reply.send(self.keeper.plan(verb.as_ref(), now));
                 }
-                return Ok(());
             }
         }
-        if state.auth.look(now) {
-            (state.auth_changed)();
+    }
+
+    fn look(&mut self, now: Nanos) {
+        if self.auth.look(now) {
+            (self.auth_changed)();
         }
-        let Looked { in_force, bootstraps, removed, given_up, closed, .. } = state.keeper.look(now);
+        let Looked { in_force, bootstraps, removed, given_up, closed, .. } = self.keeper.look(now);
         if let Some(failure) = closed {
-            (state.closed)(failure);
+            (self.closed)(failure);
         }
         if bootstraps {
-            (state.bootstrap)();
+            (self.bootstrap)();
         }
         if let Some(ring) = in_force {
-            (state.changed)(&ring);
+            (self.changed)(&ring);
         }
         if removed || given_up {
-            (state.removed)(given_up);
+            (self.removed)(given_up);
         }
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_works_on_runtimes_of_either_kind() {
+        use tokio::runtime::Builder;
+        for mut builder in [Builder::new_current_thread(), Builder::new_multi_thread()] {
+            let runtime = builder.build().unwrap();
+            let worked = runtime.block_on(async {
+                let working = tokio::spawn(async {
+                    let mut worked = false;
+                    may_block(|| worked = true);
+                    worked
+                });
+                working.await.unwrap()
+            });
+            assert!(worked);
+        }
     }
 }
