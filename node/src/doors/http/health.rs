@@ -151,25 +151,40 @@ pub(super) fn components(api: &Api, status: &NodeStatus, topology: &Topology) ->
     checks.map(|(name, check)| (name, check.status == Grade::Healthy)).collect()
 }
 
+fn graded(bad: bool) -> Grade {
+    if bad { Grade::Degraded } else { Grade::Healthy }
+}
+
+/// By what troubles the disk, and what the node's replicas are. Those that are being opened or filled are no trouble: a node that has
+/// only just started has many.
+fn judge_storage(trouble: Option<&str>, free_bytes: u64, roles: impl Iterator<Item = ShardRole>) -> (Grade, String) {
+    let lost = roles.filter(|role| matches!(role, ShardRole::Faulty | ShardRole::Amnesiac)).count();
+    let mut detail = trouble.map_or_else(|| format!("{} MiB are free", free_bytes >> 20), str::to_owned);
+    if lost > 0 {
+        detail.push_str(&format!("; replicas that can't be used and wait to be replaced: {lost}"));
+    }
+    (graded(trouble.is_some() || lost > 0), detail)
+}
+
 fn judge(api: &Api, status: &NodeStatus, topology: &Topology) -> HealthJson {
     let router = &api.caller.context().router;
     let reasons = router.fitness().reasons();
     let mut checks = BTreeMap::new();
     let mut check = |name, status, detail: String| checks.insert(name, Check { status, detail });
-    let graded = |bad: bool| if bad { Grade::Degraded } else { Grade::Healthy };
 
     let stopping = is_stopping(api);
     let of_api =
         if stopping { "the node is stopping".to_owned() } else { format!("{} connections", status.connections) };
     check("api", if stopping { Grade::Unavailable } else { Grade::Healthy }, of_api);
 
-    let is_slow = reasons.contains(Unfit::DiskSlow);
-    let storage = match (status.disk_full, is_slow) {
-        (true, _) => "the disk is full: writes are refused".to_owned(),
-        (false, true) => "the disk was slow a moment ago".to_owned(),
-        (false, false) => format!("{} MiB are free", status.disk_free_bytes >> 20),
+    let trouble = match (status.disk_full, reasons.contains(Unfit::DiskSlow)) {
+        (true, _) => Some("the disk is full: writes are refused"),
+        (false, true) => Some("the disk was slow a moment ago"),
+        (false, false) => None,
     };
-    check("storage", graded(status.disk_full || is_slow), storage);
+    let roles = status.shards.iter().map(|shard| shard.role);
+    let (storage, detail) = judge_storage(trouble, status.disk_free_bytes, roles);
+    check("storage", storage, detail);
 
     let (shards, led) = (topology.shards.len(), topology.shards.iter().filter(|shard| shard.leader.is_some()).count());
     let consensus = match led {
@@ -196,4 +211,21 @@ fn uncached(status: StatusCode, body: &impl Serialize) -> Response {
     let mut response = json_response(status, body);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_that_cannot_be_used_are_trouble_and_those_that_are_opened_are_not() {
+        let judged = |trouble, roles: &[ShardRole]| judge_storage(trouble, 3 << 20, roles.iter().copied());
+        let fine =
+            [ShardRole::Leader, ShardRole::Follower, ShardRole::Candidate, ShardRole::Missing, ShardRole::Learner];
+        assert_eq!(judged(None, &fine), (Grade::Healthy, "3 MiB are free".to_owned()));
+        assert_eq!(judged(Some("it is full"), &fine), (Grade::Degraded, "it is full".to_owned()));
+        let lost = [ShardRole::Leader, ShardRole::Faulty, ShardRole::Amnesiac];
+        let detail = "3 MiB are free; replicas that can't be used and wait to be replaced: 2".to_owned();
+        assert_eq!(judged(None, &lost), (Grade::Degraded, detail));
+    }
 }
