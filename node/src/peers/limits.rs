@@ -43,6 +43,8 @@ pub const STRANGER_RECEIVE_WINDOW_BYTES: u32 = 128 * 1024;
 pub const STRANGER_STREAMS: u32 = 1;
 /// Nodes that join by a token at a time; a further one is told to come again.
 pub const JOINS_MAX: usize = 8;
+/// Of these, so many from one address, so that nobody keeps all others from joining.
+pub const JOINS_OF_SOURCE_MAX: usize = 2;
 /// A node that joins is answered within this long.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams of one direction that a peer may have open: the lanes.
@@ -119,5 +121,6 @@ const _: () = assert!(INITIAL_WINDOW_BYTES > 2 * UNACKNOWLEDGED_PACKETS_MAX as u
 const _: () = assert!(KEEP_ALIVE_INTERVAL.as_millis() * 4 <= IDLE_TIMEOUT.as_millis(), "one lost packet is no death");
 const _: () = assert!(INCOMING_OF_STRANGERS_MAX < INCOMING_HANDSHAKES_MAX, "members have a share of their own");
 const _: () = assert!(INCOMING_OF_SOURCE_MAX < INCOMING_OF_STRANGERS_MAX, "one source does not keep the others out");
+const _: () = assert!(JOINS_OF_SOURCE_MAX < JOINS_MAX, "nor from joining");
 const _: () = assert!(INCOMING_UNPROVED_MAX < INCOMING_OF_STRANGERS_MAX);
 const _: () = assert!(REDIAL_DELAY_MIN.as_millis() < REDIAL_DELAY_MAX.as_millis());

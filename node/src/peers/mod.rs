@@ -50,7 +50,7 @@ use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use supervisor::{PeersSupervisor, SupervisorMessage};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use traffic::Traffic;
 use transport::Transport;
 
@@ -189,7 +189,7 @@ struct Shared {
     lost_to_cut: AtomicU64,
     /// Who decides whether nodes may join, once that is known.
     joins: OnceLock<Arc<dyn JoinHost>>,
-    join_places: Semaphore,
+    join_places: join::JoinPlaces,
 }
 
 /// What stays of a peer while connections come and go.
@@ -256,7 +256,7 @@ impl Peers {
             rights: watch::Sender::new(()),
             lost_to_cut: AtomicU64::new(0),
             joins: OnceLock::new(),
-            join_places: Semaphore::new(limits::JOINS_MAX),
+            join_places: join::JoinPlaces::default(),
         });
         let actor = PeersSupervisor { shared: shared.clone() };
         let (name, transport) = (Some(format!("node/{}/peers", own.node)), Arc::new(transport));

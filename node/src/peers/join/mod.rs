@@ -10,11 +10,13 @@
 
 mod dial;
 mod pin;
+mod places;
 mod serve;
 #[cfg(test)]
 mod tests;
 
 pub use dial::{JoinDialError, dial};
+pub(super) use places::JoinPlaces;
 pub(super) use serve::serve;
 
 use kvorum_protocol::{JoinReply, JoinRequest};

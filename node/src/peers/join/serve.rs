@@ -3,7 +3,7 @@
 use super::JoinHost;
 use crate::peers::Shared;
 use crate::peers::close::{CloseCode, LinkError};
-use crate::peers::limits::{HANDSHAKE_TIMEOUT, JOIN_TIMEOUT, JOINS_MAX};
+use crate::peers::limits::{HANDSHAKE_TIMEOUT, JOIN_TIMEOUT};
 use bytes::BytesMut;
 use kvorum_protocol::limits::{FRAME_HEADER_BYTES, JOIN_FRAME_BYTES_MAX};
 use kvorum_protocol::{DecodeError, JoinRequest, frame};
@@ -14,11 +14,11 @@ use tokio::time::timeout;
 /// Answers the node at the other end, if there is a place, and closes the connection.
 pub(in crate::peers) async fn serve(shared: &Shared, connection: &Connection) -> Result<(), LinkError> {
     let refused = |code: CloseCode, detail: &str| Err(LinkError::Refused { code, detail: detail.to_owned() });
-    let served = match (shared.join_places.try_acquire(), shared.joins.get()) {
+    let served = match (shared.join_places.take(connection.remote_address().ip()), shared.joins.get()) {
         (Ok(_place), Some(host)) => timeout(JOIN_TIMEOUT, answer(connection, Arc::clone(host)))
             .await
             .unwrap_or_else(|_| refused(CloseCode::Busy, "it takes too long: ask again")),
-        (Err(_), _) => refused(CloseCode::Busy, &format!("{JOINS_MAX} nodes join at the moment: ask again")),
+        (Err(why), _) => refused(CloseCode::Busy, &why.to_string()),
         (_, None) => refused(CloseCode::Busy, "the node has only just started: ask again"),
     };
     match &served {

@@ -3,7 +3,7 @@ use super::{JOIN_ALPN, JoinAnswer, JoinHost};
 use crate::auth::cert::Identity;
 use crate::auth::proof;
 use crate::peers::close::describe;
-use crate::peers::limits::JOINS_MAX;
+use crate::peers::limits::JOINS_OF_SOURCE_MAX;
 use crate::peers::tests::{Cluster, Node};
 use crate::peers::tls;
 use crate::peers::transport::ALPN;
@@ -184,23 +184,23 @@ async fn what_is_no_question_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_few_join_at_a_time() {
+async fn few_join_from_one_address_at_a_time() {
     let scene = Arc::new(scene(0).await);
-    let asking: Vec<_> = (0..JOINS_MAX)
+    let asking: Vec<_> = (0..JOINS_OF_SOURCE_MAX)
         .map(|_| {
             let scene = Arc::clone(&scene);
             tokio::spawn(async move { scene.ask(&scene.token).await })
         })
         .collect();
     let all_wait = async {
-        while scene.host.asked.lock().len() < JOINS_MAX {
+        while scene.host.asked.lock().len() < JOINS_OF_SOURCE_MAX {
             tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, all_wait).await.expect("all have a place");
     let error = scene.ask(&scene.token).await.unwrap_err();
-    assert!(error.to_string().contains("not now: 8 nodes join at the moment"), "{error}");
-    scene.host.may_answer.add_permits(JOINS_MAX + 1);
+    assert!(error.to_string().contains("not now: 2 nodes join from this address at the moment"), "{error}");
+    scene.host.may_answer.add_permits(JOINS_OF_SOURCE_MAX + 1);
     for asked in asking {
         asked.await.unwrap().expect("it is answered");
     }
