@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 const BEGUN_FILE: &str = "join.json";
+/// What is left if [`cert::write`] is interrupted while it writes that.
+const BEGUN_FILE_UNFINISHED: &str = "join.tmp";
 /// As every configuration names it.
 const DATA_FOLDER: &str = "data";
 
@@ -107,7 +109,9 @@ fn refuse_other_files(dir: &Path) -> Result<(), InitError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
-    let foreign = entries.find(|entry| !entry.as_ref().is_ok_and(|entry| entry.file_name() == "lost+found"));
+    let ours = ["lost+found", BEGUN_FILE_UNFINISHED];
+    let is_ours = |entry: &fs::DirEntry| ours.iter().any(|name| entry.file_name() == *name);
+    let foreign = entries.find(|entry| !entry.as_ref().is_ok_and(is_ours));
     match foreign {
         Some(entry) => {
             let example = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
@@ -202,4 +206,20 @@ fn config_text(node: &Newcomer<'_>, ring: &RingMap, own: &RingNode) -> String {
     text.push_str(&init::auth_text(ring.auth_required, node.listen.iter().all(|door| door.ip().is_loopback())));
     text.extend(ring.nodes.iter().map(|known| init::member_text(&member(known))));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_join_that_was_interrupted_at_its_first_file_may_be_run_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let unfinished = Path::new(BEGUN_FILE).with_extension("tmp");
+        assert_eq!(unfinished, Path::new(BEGUN_FILE_UNFINISHED), "as it is called beside the file");
+        fs::write(dir.path().join(BEGUN_FILE_UNFINISHED), "{").unwrap();
+        refuse_other_files(dir.path()).unwrap();
+        fs::write(dir.path().join("letters.txt"), "of somebody").unwrap();
+        assert!(matches!(refuse_other_files(dir.path()), Err(InitError::NotEmpty { .. })));
+    }
 }
