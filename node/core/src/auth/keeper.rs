@@ -63,20 +63,26 @@ impl AuthKeeper {
         Self { router, disk, initial, key, told_at: None, asked_at: None }
     }
 
-    /// Puts the copy of the last process in force, if there is one.
+    /// The same keeper, which writes this table if the cluster has none.
+    #[must_use]
+    pub fn with_initial(self, initial: AuthTable) -> Self {
+        Self { initial, ..self }
+    }
+
+    /// Puts the copy of the last process in force, if there is one. Returns whether there is: then the cluster has a table.
     ///
     /// # Errors
     /// If the disk fails. A copy that is damaged is done without.
-    pub fn read_copy(&self) -> Result<(), DiskError> {
+    pub fn read_copy(&self) -> Result<bool, DiskError> {
         match mirrored::read(&*self.disk, AUTH_COPY, AuthTable::from_copy) {
             Ok(Some(table)) => drop(self.gate().put_in_force(table)),
-            Ok(None) => {}
+            Ok(None) => return Ok(false),
             Err(KeptError::Disk(failure)) => return Err(failure),
             Err(KeptError::Damaged(failure) | KeptError::Unsupported(failure)) => {
                 warn!(error = %failure, "the copy of the table of users is done without");
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn gate(&self) -> &AuthGate {

@@ -11,8 +11,10 @@ use crate::runtime::meta::{MetaActor, MetaArguments, MetaMessage};
 use crate::runtime::shards::ShardsMessage;
 use kvorum_core::auth::AuthTable;
 use kvorum_core::auth::keeper::AuthKeeper;
+use kvorum_core::disk::Disk;
 use kvorum_core::map_keeper::{MapKeeper, Own};
 use kvorum_core::ring::{PlacementError, RingMap, RingNode};
+use kvorum_core::routing::router::Router;
 use kvorum_core::sealing::KeyFailure;
 use kvorum_core::shard::{FolderStanding, ReplicaPlan};
 use kvorum_protocol::{ClientId, FolderId, ShardId};
@@ -66,10 +68,7 @@ impl Meta {
         let keeper = MapKeeper::new(Arc::clone(router), Arc::clone(&storage.disk), own, initial.clone(), may_bootstrap)
             .with_levels(config.levels)
             .with_keys(Arc::clone(&context.keys));
-        let first_users = AuthTable::initial(first_password(config)?.as_ref());
-        let auth =
-            AuthKeeper::new(Arc::clone(router), Arc::clone(&storage.disk), ClientId(Uuid::new_v4()), first_users);
-        auth.read_copy().map_err(NodeError::disk)?;
+        let auth = auth_keeper(config, router, &storage.disk)?;
         let logins = Arc::clone(&registry.logins);
         let arguments = MetaArguments {
             keeper,
@@ -90,6 +89,23 @@ impl Meta {
     pub(super) fn stop(&self) {
         self.actor.stop(None);
     }
+}
+
+/// The keeper of the table of users, with the last table that this node has seen in force. Once it has seen one, the first password
+/// counts no more, and its file need not be there.
+///
+/// # Errors
+/// If the disk fails; `BootstrapPassword`.
+pub(super) fn auth_keeper(
+    config: &Config,
+    router: &Arc<Router>,
+    disk: &Arc<dyn Disk>,
+) -> Result<AuthKeeper, NodeError> {
+    let client = ClientId(Uuid::new_v4());
+    let auth = AuthKeeper::new(Arc::clone(router), Arc::clone(disk), client, AuthTable::initial(None));
+    let has_table = auth.read_copy().map_err(NodeError::disk)?;
+    let first = first_password(config).or_else(|error| if has_table { Ok(None) } else { Err(error) })?;
+    Ok(auth.with_initial(AuthTable::initial(first.as_ref())))
 }
 
 /// The verifier of the password with which the user `admin` begins, if there is one.

@@ -1,10 +1,16 @@
 //! A start that fails stops what had begun. Everything waits for events, nothing for time to pass.
 
+use super::meta::auth_keeper;
 use super::*;
 use crate::auth::cert::{ClusterAuthority, Identity};
 use crate::config::Sources;
 use crate::folder::Owner;
-use kvorum_core::disk::{DiskError, RealDisk};
+use crate::runtime::system_clock::SystemClock;
+use kvorum_core::auth::AuthTable;
+use kvorum_core::auth::keeper::AUTH_COPY;
+use kvorum_core::disk::memory::MemoryDisk;
+use kvorum_core::disk::{Disk, DiskError, RealDisk};
+use kvorum_core::folder::mirrored;
 
 use ractor::registry::where_is;
 use ractor::{ActorProcessingErr, ActorRef};
@@ -142,4 +148,17 @@ async fn an_error_of_the_disk_keeps_its_source() {
     let source = reason.source().and_then(|source| source.downcast_ref::<DiskError>());
     assert!(matches!(source, Some(DiskError::Locked { .. })), "{reason:?}");
     drop(other);
+}
+
+#[tokio::test]
+async fn the_file_of_the_first_password_is_needed_by_a_node_that_has_seen_no_table_only() {
+    let mut node = Alone::new("127.0.0.1:0");
+    node.config.auth.bootstrap_password_file = Some(node.data().join("there is none"));
+    let router = Router::new(node.config.node_id, initial_ring(&node.config).unwrap(), Arc::new(SystemClock), 1);
+    let disk: Arc<dyn Disk> = MemoryDisk::new();
+    let refused = auth_keeper(&node.config, &router, &disk).err();
+    assert!(matches!(refused, Some(NodeError::BootstrapPassword(_))), "{refused:?}");
+    mirrored::write(&*disk, AUTH_COPY, &AuthTable { epoch: 7, ..AuthTable::initial(None) }.to_copy()).unwrap();
+    auth_keeper(&node.config, &router, &disk).map(drop).expect("the table counts");
+    assert_eq!(router.auth().table().epoch, 7);
 }
