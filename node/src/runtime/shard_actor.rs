@@ -10,12 +10,15 @@ use kvorum_protocol::LogIndex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Semaphore;
 
 /// What a shard's actor is told. Everything else comes through the inbox.
 #[derive(Debug)]
 pub enum ShardMessage {
     /// The inbox holds something.
     Wake,
+    /// Another replica takes its place, or none does, and its files are erased: end, and write nothing more.
+    Leave,
 }
 
 impl ractor::Message for ShardMessage {}
@@ -48,6 +51,29 @@ fn timed(host: &mut ShardHost) -> Result<TurnEnd, ShardError> {
 /// The host; elsewhere while it takes a long turn, and gone if it panicked there. Boxed: it moves at every turn.
 pub struct Hosted(Option<Box<ShardHost>>);
 
+/// How many replicas write their last checkpoint at a time. Each has it in memory.
+const LAST_CHECKPOINTS_MAX: usize = 4;
+static LAST_CHECKPOINTS: Semaphore = Semaphore::const_new(LAST_CHECKPOINTS_MAX);
+
+/// Does what may take milliseconds off the threads that answer small requests.
+async fn aside<T: Send + 'static>(
+    mut host: Box<ShardHost>,
+    work: impl FnOnce(&mut ShardHost) -> T + Send + 'static,
+) -> Result<(Box<ShardHost>, T), ActorProcessingErr> {
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work(&mut host);
+        (host, done)
+    });
+    match working.await {
+        Ok(done) => Ok(done),
+        // The host went with its panic, as it would have with the actor's own.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
 const LOST: &str = "the shard's host was lost in a long turn";
 
 /// The actor.
@@ -76,10 +102,19 @@ impl Actor for ShardActor {
 
     async fn handle(
         &self,
-        _myself: ActorRef<ShardMessage>,
-        ShardMessage::Wake: ShardMessage,
+        myself: ActorRef<ShardMessage>,
+        message: ShardMessage,
         hosted: &mut Hosted,
     ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ShardMessage::Wake => {}
+            ShardMessage::Leave => {
+                let host = hosted.0.take();
+                myself.stop(None);
+                // It may wait for a job on its files, and frees much.
+                return Ok(tokio::task::spawn_blocking(move || drop(host)).await?);
+            }
+        }
         // Whoever else is ready goes first, and adds to what this turn takes up: the busier the node, the larger the entry.
         tokio::task::yield_now().await;
         let Some(mut host) = hosted.0.take() else { return Err(ActorProcessingErr::from(LOST)) };
@@ -88,28 +123,24 @@ impl Actor for ShardActor {
             hosted.0 = Some(host);
             return go_on(turned);
         }
-        // Copies and checksums of large values: off the threads that answer small requests.
-        let turn = tokio::task::spawn_blocking(move || {
-            let turned = timed(&mut host);
-            (host, turned)
-        });
-        match turn.await {
-            Ok((host, turned)) => {
-                hosted.0 = Some(host);
-                go_on(turned)
-            }
-            // The host went with its panic, as it would have with the actor's own.
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => Err(error.into()),
-            },
-        }
+        // Copies and checksums of large values.
+        let (host, turned) = aside(host, timed).await?;
+        hosted.0 = Some(host);
+        go_on(turned)
     }
 
     async fn post_stop(&self, _myself: ActorRef<ShardMessage>, hosted: &mut Hosted) -> Result<(), ActorProcessingErr> {
-        match &mut hosted.0 {
-            Some(host) => Ok(host.stop()?),
-            None => Ok(()),
-        }
+        let Some(mut host) = hosted.0.take() else { return Ok(()) };
+        host.write_last_record()?;
+        // Never closed.
+        let one_of_few = LAST_CHECKPOINTS.acquire().await;
+        let (host, written) = aside(host, move |host| {
+            let written = host.last_checkpoint();
+            drop(one_of_few);
+            written
+        })
+        .await?;
+        hosted.0 = Some(host);
+        Ok(written?)
     }
 }

@@ -17,7 +17,7 @@ use kvorum_core::shard::inbox::{QueueBudget, ShardCommand};
 use kvorum_core::shard::upkeep::{Upkeep, UpkeepOptions};
 use kvorum_core::shard::{Orders, Remedy, ShardConfig, ShardError};
 use kvorum_protocol::ShardId;
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RactorErr, SpawnErr, SupervisionEvent};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub enum ShardsMessage {
     Opened(Box<OpeningOver>),
     /// Stop all replicas in good order, then end.
     Stop,
-    /// Whatever is still being opened has had its time: end.
+    /// What was to be stopped is, or has had its time: end.
     StopNow,
 }
 
@@ -140,15 +140,7 @@ impl Actor for ShardsSupervisor {
         _myself: ActorRef<ShardsMessage>,
         arguments: ShardsArguments,
     ) -> Result<ShardsState, ActorProcessingErr> {
-        Ok(ShardsState {
-            arguments,
-            roster: Roster::default(),
-            actors: BTreeMap::new(),
-            by_actor: HashMap::new(),
-            queue_budget: Arc::default(),
-            openings: Arc::new(Semaphore::new(OPENINGS_MAX)),
-            early_ends: HashMap::new(),
-        })
+        Ok(ShardsState::new(arguments))
     }
 
     async fn handle(
@@ -171,15 +163,18 @@ impl Actor for ShardsSupervisor {
                 Vec::new()
             }
             ShardsMessage::StopNow => {
-                let shards: Vec<ShardId> = state.roster.opening().collect();
-                warn!(?shards, "stops while shards are being opened");
+                if state.roster.is_opening() {
+                    let shards: Vec<ShardId> = state.roster.opening().collect();
+                    warn!(?shards, "stops while shards are being opened");
+                }
                 myself.stop(None);
                 return Ok(());
             }
         };
         state.perform(&myself, actions).await?;
         if state.roster.is_stopping() && !state.roster.is_opening() {
-            myself.stop(None);
+            // By a message: the library hands over before it what shards have failed with as they stopped.
+            let _ = myself.cast(ShardsMessage::StopNow);
         }
         Ok(())
     }
@@ -218,6 +213,18 @@ fn failure_of(cause: ActorProcessingErr) -> Failure {
 }
 
 impl ShardsState {
+    fn new(arguments: ShardsArguments) -> Self {
+        Self {
+            arguments,
+            roster: Roster::default(),
+            actors: BTreeMap::new(),
+            by_actor: HashMap::new(),
+            queue_budget: Arc::default(),
+            openings: Arc::new(Semaphore::new(OPENINGS_MAX)),
+            early_ends: HashMap::new(),
+        }
+    }
+
     /// Carries out what the roster asks for, in its order: a replica that is to be stopped has ended before the next step.
     async fn perform(
         &mut self,
@@ -287,7 +294,9 @@ impl ShardsState {
         self.by_actor.retain(|_, of| *of != shard);
         self.arguments.router.closed(shard);
         let Some(actor) = self.actors.remove(&shard) else { return Ok(()) };
-        actor.stop_and_wait(None, Some(REPLACED_STOP_TIMEOUT)).await.map_err(|_| DidNotStop(shard).into())
+        // One that has ended by itself takes no message, and is not waited for.
+        let _ = actor.cast(ShardMessage::Leave);
+        actor.wait(Some(REPLACED_STOP_TIMEOUT)).await.map_err(|_| DidNotStop(shard).into())
     }
 
     fn files(&self) -> ReplicaFiles {
@@ -353,8 +362,9 @@ impl ShardsState {
             stopping.spawn(async move { (shard, actor.stop_and_wait(None, Some(STOP_SHARD_TIMEOUT)).await) });
         }
         while let Some(stopped) = stopping.join_next().await {
-            if let Ok((shard, Err(failure))) = stopped {
-                warn!(%shard, error = %failure, "a shard did not stop in time");
+            // What else there may be says that it had ended.
+            if let Ok((shard, Err(RactorErr::Timeout))) = stopped {
+                warn!(%shard, "a shard did not stop in time");
             }
         }
     }

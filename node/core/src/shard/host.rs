@@ -588,17 +588,30 @@ impl ShardHost {
     /// Writes down what makes the next start quick. To be called last, in a graceful stop.
     ///
     /// # Errors
-    /// If the append fails.
+    /// As [`ShardHost::write_last_record`] and [`ShardHost::last_checkpoint`].
     pub fn stop(&mut self) -> Result<(), ShardError> {
+        self.write_last_record()?;
+        self.last_checkpoint()
+    }
+
+    /// The first part of [`ShardHost::stop`], which takes no time.
+    ///
+    /// # Errors
+    /// If the append fails.
+    pub fn write_last_record(&mut self) -> Result<(), ShardError> {
         self.shard.prepare_stop()?;
         let chunks = self.shard.take_unsubmitted();
         // Nobody waits for it: the journal's own stop syncs what it was given.
         self.journal.submit(Submission { chunks, token: 0, listener: Arc::clone(&self.inbox) as _ });
-        self.last_checkpoint()
+        Ok(())
     }
 
-    /// Writes a checkpoint, so that the next start needn't read and apply what came after the one before.
-    fn last_checkpoint(&mut self) -> Result<(), ShardError> {
+    /// The second part of [`ShardHost::stop`]: writes a checkpoint, if it is worth it, so that the next start needn't read and apply what
+    /// came after the one before. Writes the whole index down, and syncs files: may block for long.
+    ///
+    /// # Errors
+    /// If the disk fails, but for one that is full.
+    pub fn last_checkpoint(&mut self) -> Result<(), ShardError> {
         let worth_it = self.keeper.is_resting() && self.shard.log().grown() >= STOP_CHECKPOINT_BYTES;
         self.keeper.let_go();
         let checkpoint = if worth_it { self.keeper.checkpoint(&mut self.shard) } else { None };

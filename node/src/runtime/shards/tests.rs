@@ -81,6 +81,7 @@ struct Node {
     folder: FolderId,
     files: ReplicaFiles,
     supervisor: ActorRef<ShardsMessage>,
+    arguments: ShardsArguments,
     gate: Arc<Gate>,
     _journal: Journal,
 }
@@ -139,9 +140,9 @@ impl Node {
             upkeep: Arc::new(UpkeepThread::start(disk, 0, || {}).unwrap()),
             upkeep_options: UpkeepOptions::default(),
         };
-        let (supervisor, _) = Actor::spawn(None, ShardsSupervisor, arguments).await.unwrap();
+        let (supervisor, _) = Actor::spawn(None, ShardsSupervisor, arguments.clone()).await.unwrap();
         let plan = ReplicaPlan::new(me, cluster, 50);
-        Self { router, ring, plan, folder, files, supervisor, gate, _journal: journal }
+        Self { router, ring, plan, folder, files, supervisor, arguments, gate, _journal: journal }
     }
 
     fn follow(&self, ring: &RingMap) {
@@ -208,4 +209,100 @@ async fn a_stop_does_not_wait_for_an_opening_without_end() {
     node.slow_one_begins().await;
     node.supervisor.cast(ShardsMessage::Stop).unwrap();
     timeout(PATIENCE, node.supervisor.wait(None)).await.expect("in bounded time").unwrap();
+}
+
+/// Stands for a shard's actor: ends as it is told to leave, and fails as it stops.
+struct StandIn;
+
+impl Actor for StandIn {
+    type Msg = ShardMessage;
+    type State = bool;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<ShardMessage>, (): ()) -> Result<bool, ActorProcessingErr> {
+        Ok(false)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ShardMessage>,
+        message: ShardMessage,
+        was_told_to_leave: &mut bool,
+    ) -> Result<(), ActorProcessingErr> {
+        *was_told_to_leave = matches!(message, ShardMessage::Leave);
+        myself.stop(None);
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<ShardMessage>,
+        was_told_to_leave: &mut bool,
+    ) -> Result<(), ActorProcessingErr> {
+        let error = DiskError::new("sync", "a file", std::io::ErrorKind::Other.into());
+        if *was_told_to_leave { Ok(()) } else { Err(ShardError::Log(LogError::from(error)).into()) }
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_is_replaced_leaves_and_one_that_has_ended_is_not_waited_for() {
+    let node = Node::start().await;
+    let mut state = ShardsState::new(node.arguments.clone());
+    for has_ended in [false, true] {
+        let (actor, ending) = Actor::spawn(None, StandIn, ()).await.unwrap();
+        if has_ended {
+            actor.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
+        }
+        state.actors.insert(SLOW, actor);
+        state.stop_one(SLOW).await.expect("it ends in time");
+        timeout(PATIENCE, ending).await.expect("it has ended").unwrap();
+        assert!(state.actors.is_empty());
+    }
+}
+
+/// Notes why the supervisor of shards has failed.
+struct Outer;
+
+impl Actor for Outer {
+    type Msg = ();
+    type State = std::sync::mpsc::Sender<ActorProcessingErr>;
+    type Arguments = std::sync::mpsc::Sender<ActorProcessingErr>;
+
+    async fn pre_start(&self, _: ActorRef<()>, told: Self::Arguments) -> Result<Self::State, ActorProcessingErr> {
+        Ok(told)
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<()>,
+        event: SupervisionEvent,
+        told: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(_, cause) = event {
+            told.send(cause).expect("the test listens");
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_while_shards_stop_ends_the_process() {
+    let node = Node::start().await;
+    let (told, hears) = std::sync::mpsc::channel();
+    let (outer, _) = Actor::spawn(None, Outer, told).await.unwrap();
+    node.supervisor.link(outer.get_cell());
+    node.follow(&node.ring);
+    node.slow_one_begins().await;
+    node.eventually("the others are opened", |router| (1..4).all(|shard| is_open(router, ShardId(shard)))).await;
+    // In place of the one that is still being opened.
+    let (actor, _) = Actor::spawn_linked(None, StandIn, (), node.supervisor.get_cell()).await.unwrap();
+    let replica = node.ring.replica_on(SLOW, node.router.me()).unwrap();
+    let wanted = WantedReplica { shard: SLOW, replica, epoch: node.ring.epoch, may_begin: true };
+    let over = OpeningOver { wanted, outcome: Ok(Spawned::Runs(actor)) };
+    node.supervisor.cast(ShardsMessage::Opened(Box::new(over))).unwrap();
+    node.supervisor.cast(ShardsMessage::Stop).unwrap();
+    node.supervisor.wait(Some(PATIENCE)).await.unwrap();
+    outer.drain_and_wait(Some(PATIENCE)).await.unwrap();
+    let cause = hears.recv().expect("the supervisor has failed");
+    assert!(matches!(cause.downcast_ref(), Some(ProcessEnd::Disk { shard: SLOW, .. })), "{cause}");
 }
