@@ -128,5 +128,5 @@ fn run_node(order: &str) {
         stop::with_stdin(stop.clone()).expect("a thread");
         node::run(config, certificates, folder, Arc::default(), stop).await
     });
-    stopped.expect("it runs until it is told to stop").stop_clean().expect("the folder can be written");
+    stopped.expect("it runs until it is told to stop").folder.stop_clean().expect("the folder can be written");
 }

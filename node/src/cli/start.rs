@@ -12,12 +12,16 @@ use crate::config::{Config, ConfigErrors, ConfigProblem, Sources};
 use crate::folder::{self, DataFolder, FolderError, Owner, StartKind};
 use crate::kek;
 use crate::runtime::descriptors::{self, TooFewDescriptors};
-use crate::runtime::node::{self, NodeError};
+use crate::runtime::node::{self, NodeError, StoppedNode};
 use kvorum_core::disk::copies_on_write;
 use kvorum_core::sealing::KeyFailure;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// What a node that has stopped may still do on threads that block, such as reading a log that it had begun to open, is given so long.
+const LEFT_RUNNING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Flags of `kvorum start`.
 #[derive(Debug, clap::Args)]
@@ -164,16 +168,24 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
         if config.joins && !node::knows_ring(&folder)? {
             tokio::select! {
                 joined = let_in::ask(&config, folder.disk()) => joined?,
-                () = stop.cancelled() => return Ok(folder),
+                () = stop.cancelled() => return Ok(StoppedNode { folder, is_synced: true }),
             }
         }
         Ok::<_, StartError>(node::run(config, certificates, folder, keys, stop).await?)
     });
-    if ended.is_err() {
-        // A thread that waits for a disk may never end; the process must.
-        runtime.shutdown_background();
+    // A thread that waits for a disk, or for a name, may never end; the process must.
+    match &ended {
+        Ok(_) => runtime.shutdown_timeout(LEFT_RUNNING_TIMEOUT),
+        Err(_) => runtime.shutdown_background(),
     }
-    ended?.stop_clean()?;
+    let StoppedNode { folder, is_synced } = ended?;
+    if is_synced {
+        folder.stop_clean()?;
+    } else {
+        tracing::warn!(
+            "stopped before all logs were opened that an earlier process left: the next start is one after a crash"
+        );
+    }
     tracing::info!("stopped");
     telemetry::flush();
     Ok(())

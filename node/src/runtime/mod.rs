@@ -25,5 +25,6 @@ pub mod status;
 pub mod striped;
 pub mod system_clock;
 pub mod threads;
+pub mod unsynced;
 pub mod upkeep_thread;
 mod worker_thread;

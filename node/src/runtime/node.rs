@@ -48,13 +48,26 @@ use root::Root;
 use shards::Shards;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::Storage;
 use timers::Timers;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// Runs a node until `stop` is cancelled and everything in the data folder is synced; gives the folder back.
+/// Whoever notes failures is given so long to tell of the last ones.
+const ROOT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A node that was told to stop, and has.
+#[derive(Debug)]
+pub struct StoppedNode {
+    /// Its data folder.
+    pub folder: DataFolder,
+    /// Everything in it is synced.
+    pub is_synced: bool,
+}
+
+/// Runs a node until `stop` is cancelled and what it has written is synced; gives the folder back.
 ///
 /// # Errors
 /// What ended it early.
@@ -64,7 +77,7 @@ pub async fn run(
     mut folder: DataFolder,
     keys: Arc<NodeKeys>,
     stop: CancellationToken,
-) -> Result<DataFolder, NodeError> {
+) -> Result<StoppedNode, NodeError> {
     let (fatal, mut failed) = mpsc::channel(4);
     let (root, _) = Actor::spawn(Some(format!("node/{}", config.node_id)), Root, fatal.clone()).await?;
     let started = Node::start(
@@ -83,9 +96,21 @@ pub async fn run(
     match ended {
         Ok(()) => {
             info!("stopping: handing leadership over, then asking clients to leave");
-            node.stop(&mut failed).await?;
-            root.stop(None);
-            Ok(folder)
+            let mut stopping = Box::pin(node.stop());
+            let stopped = tokio::select! {
+                stopped = &mut stopping => stopped,
+                Some(reason) = failed.recv() => {
+                    // As below.
+                    std::mem::forget(stopping);
+                    return Err(reason);
+                }
+            };
+            // By a message: the library hands over before it what the parts' actors have failed with as they stopped.
+            let _ = root.drain_and_wait(Some(ROOT_DRAIN_TIMEOUT)).await;
+            match failed.try_recv() {
+                Ok(reason) => Err(reason),
+                Err(_) => stopped.map(|is_synced| StoppedNode { folder, is_synced }),
+            }
         }
         // Nothing is tidied up after a failure: recovery verifies what the disk holds. Not even the journal's thread is
         // waited for, which may never come back from a disk that stalls.
@@ -176,7 +201,12 @@ impl Node {
     /// Hands leadership over, answers what is under way, and syncs. In this order: while leadership moves, clients and peers
     /// ask as ever, and what they ask is held and passed on; then clients are asked to leave, and are served by the new
     /// leaders until they have; only then do the shards end, which vote and acknowledge up to there.
-    async fn stop(mut self, failed: &mut mpsc::Receiver<NodeError>) -> Result<(), NodeError> {
+    ///
+    /// Returns whether everything in the data folder is synced.
+    ///
+    /// # Errors
+    /// As [`Storage::stop`].
+    async fn stop(mut self) -> Result<bool, NodeError> {
         self.router.fitness().set(Unfit::Stopping, true);
         // Nobody is to hand anything back to this node from here on.
         self.network.door.tick();
@@ -188,11 +218,10 @@ impl Node {
         // Whatever peers have passed on until here is back with them.
         self.network.stop();
         self.meta.stop();
-        let stopped = self.storage.stop().await;
-        match failed.try_recv() {
-            Ok(reason) => Err(reason),
-            Err(_) => stopped,
-        }
+        self.storage.stop().await?;
+        // Until here: a disk that stalls while its journal is synced for the last time ends the node as ever.
+        self.timers.end_watch();
+        Ok(self.storage.is_synced().await)
     }
 }
 

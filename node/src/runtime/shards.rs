@@ -4,6 +4,7 @@
 use crate::runtime::shard_actor::{ShardActor, ShardMessage, SnapshotInstalled};
 use crate::runtime::status::Inspector;
 use crate::runtime::system_clock;
+use crate::runtime::unsynced::UnsyncedLogs;
 use kvorum_core::disk::Disk;
 use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, RetireReason, WantedReplica};
 use kvorum_core::health::pressure::Pressure;
@@ -73,6 +74,8 @@ pub struct ShardsArguments {
     pub upkeep: Arc<dyn Upkeep>,
     /// When they are worth it.
     pub upkeep_options: UpkeepOptions,
+    /// Told which logs were opened.
+    pub unsynced: Arc<UnsyncedLogs>,
 }
 
 /// The supervisor.
@@ -333,6 +336,9 @@ impl ShardsState {
 
     fn opening_over(&mut self, over: OpeningOver) -> Vec<Action> {
         let OpeningOver { wanted, outcome } = over;
+        if let Ok(Spawned::Runs(_)) = &outcome {
+            self.arguments.unsynced.note_opened(wanted.shard);
+        }
         let opened = match outcome {
             Ok(Spawned::Runs(actor)) => match self.early_ends.remove(&actor.get_id()) {
                 Some(cause) => Opened::Failed(failure_of(cause)),

@@ -65,6 +65,35 @@ pub(super) fn if_panics(name: &'static str, fatal: &mpsc::Sender<NodeError>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    /// Fails as it stops.
+    struct Fails;
+
+    impl Actor for Fails {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn post_stop(&self, _: ActorRef<()>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+            Err("a test of what a failure does".into())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_fails_as_it_stops_is_told_before_the_root_has_drained() {
+        const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+        let (fatal, mut failed) = mpsc::channel(4);
+        let (root, _) = Actor::spawn(None, Root, fatal).await.unwrap();
+        let (child, _) = Actor::spawn_linked(None, Fails, (), root.get_cell()).await.unwrap();
+        child.stop_and_wait(None, PATIENCE).await.unwrap();
+        root.drain_and_wait(PATIENCE).await.unwrap();
+        assert!(matches!(failed.try_recv(), Ok(NodeError::RestartIntensity(_))));
+    }
 
     #[tokio::test]
     async fn an_essential_task_that_panics_ends_the_node_and_one_that_is_stopped_does_not() {

@@ -54,6 +54,7 @@ impl Shards {
             pressure: Arc::clone(&registry.pressure),
             upkeep,
             upkeep_options: upkeep_options(config),
+            unsynced: Arc::clone(&storage.unsynced),
         };
         let name = Some(format!("node/{}/shards", config.node_id));
         let (supervisor, _) = Actor::spawn_linked(name, ShardsSupervisor, arguments, context.root.clone()).await?;

@@ -4,18 +4,27 @@ use super::root::if_panics;
 use super::{NodeError, StartContext};
 use crate::config::Config;
 use crate::folder::{DataFolder, StartKind};
+use crate::runtime::disk_loop::DiskStalls;
 use crate::runtime::journal_threads::{Journal, JournalHandle};
 use crate::runtime::segment_thread::SpareSource;
+use crate::runtime::unsynced::UnsyncedLogs;
 use kvorum_core::disk::{Disk, RealDisk};
 use kvorum_core::folder::mirrored::KeptError;
 use kvorum_core::folder::replica_files::ReplicaFiles;
 use kvorum_core::journal::{self, JournalError, JournalOptions, Replayed};
+use kvorum_core::limits::DISK_STALL_FATAL;
 use kvorum_core::log::{InlineSource, SegmentSource};
 use kvorum_core::map_keeper;
 use kvorum_core::ring::RingMap;
-use kvorum_protocol::{NodeId, ShardId};
+use kvorum_protocol::{Durability, NodeId, ShardId};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
+
+/// A stop waits no longer for all syncs together. One that stalls is noticed before, by the watch of the disk, if it is the journal's.
+const STOP_STORAGE_TIMEOUT: Duration = Duration::from_secs(30);
+const _: () = assert!(STOP_STORAGE_TIMEOUT.as_secs() > DISK_STALL_FATAL.as_secs());
 
 /// The storage of a running node.
 pub(super) struct Storage {
@@ -25,6 +34,8 @@ pub(super) struct Storage {
     pub(super) known_ring: Option<RingMap>,
     /// How shards reach the journal.
     pub(super) journal: JournalHandle,
+    /// Logs that may hold what is not synced yet.
+    pub(super) unsynced: Arc<UnsyncedLogs>,
     running: Option<Running>,
 }
 
@@ -49,12 +60,19 @@ impl Storage {
             forget_everything(&disk, known_ring.as_ref().unwrap_or(&context.initial), config.node_id).await?;
             folder.amnesia_healed().map_err(NodeError::disk)?;
         }
+        let was_killed = folder.start_kind() == StartKind::AfterCrash && config.durability == Durability::Memory;
+        let unsynced = if was_killed {
+            UnsyncedLogs::after_crash(&*disk).map_err(NodeError::disk)?
+        } else {
+            UnsyncedLogs::default()
+        };
         let segments = Arc::new(
             SpareSource::start(Arc::clone(&disk), if_panics("the thread that prepares segments", &context.fatal))
                 .map_err(NodeError::disk)?,
         );
         let (journal, handle) = start_journal(context, &disk, replayed).await?;
-        Ok(Self { disk, known_ring, journal: handle, running: Some(Running { journal, segments }) })
+        let unsynced = Arc::new(unsynced);
+        Ok(Self { disk, known_ring, journal: handle, unsynced, running: Some(Running { journal, segments }) })
     }
 
     /// Where shards get new segments from.
@@ -76,14 +94,21 @@ impl Storage {
     /// Makes durable all that shards have submitted, and ends the threads. A failed write or sync is reported as fatal.
     ///
     /// # Errors
-    /// If a thread panicked.
+    /// If a thread panicked, or the disk takes too long.
     pub(super) async fn stop(&mut self) -> Result<(), NodeError> {
         let Some(Running { journal, segments }) = self.running.take() else { return Ok(()) };
         let stopping = tokio::task::spawn_blocking(move || {
             drop(segments);
             journal.stop();
         });
-        stopping.await.map_err(NodeError::disk)
+        let stopped = timeout(STOP_STORAGE_TIMEOUT, stopping).await.map_err(|_| NodeError::disk(DiskStalls))?;
+        stopped.map_err(NodeError::disk)
+    }
+
+    /// Whether everything in the folder is synced, once this has stopped: all logs were opened that may not have been before.
+    pub(super) async fn is_synced(&self) -> bool {
+        let (unsynced, disk) = (Arc::clone(&self.unsynced), Arc::clone(&self.disk));
+        tokio::task::spawn_blocking(move || !unsynced.any_left(&*disk)).await.unwrap_or(false)
     }
 }
 

@@ -26,6 +26,8 @@ const AUDIT_WITHIN: Duration = Duration::from_secs(2);
 /// The periodic tasks of a running node.
 pub(super) struct Timers {
     stop: CancellationToken,
+    /// Ends the watch of the disk.
+    stop_watch: CancellationToken,
     /// Writes the audit log.
     audit: Option<JoinHandle<()>>,
     /// Sends traces.
@@ -42,7 +44,7 @@ impl Timers {
         traces: Option<TraceExport>,
     ) -> Self {
         let (config, fatal) = (context.config, &context.fatal);
-        let stop = CancellationToken::new();
+        let (stop, stop_watch) = (CancellationToken::new(), CancellationToken::new());
         let watch = WatchArguments {
             router: Arc::clone(&registry.router),
             disk: Arc::clone(&storage.disk),
@@ -55,8 +57,8 @@ impl Timers {
             // A full channel holds a reason already.
             let _ = stalls.try_send(NodeError::disk(stall));
         };
-        let watching = disk_loop::run(watch, on_stall, stop.clone());
-        spawn_essential("the watch of the disk", watching, stop.clone(), fatal.clone());
+        let watching = disk_loop::run(watch, on_stall, stop_watch.clone());
+        spawn_essential("the watch of the disk", watching, stop_watch.clone(), fatal.clone());
         let ticking = tick(Arc::clone(&registry.router), Arc::clone(&network.door), config.tick(), stop.clone());
         spawn_essential("the ticker", ticking, stop.clone(), fatal.clone());
         match Arc::clone(registry.inspector.certificates()).follow(stop.clone()) {
@@ -77,10 +79,10 @@ impl Timers {
             tokio::spawn(writing)
         });
         let traces = traces.map(|export| tokio::spawn(export.run(stop.clone())));
-        Self { stop, audit, traces }
+        Self { stop, stop_watch, audit, traces }
     }
 
-    /// Ends the tasks, soon after this returns; but for the audit log, which is written to its end.
+    /// Ends the tasks, soon after this returns; but for the audit log, which is written to its end. The disk is still watched.
     pub(super) async fn stop(&mut self) {
         self.stop.cancel();
         if let Some(audit) = self.audit.take() {
@@ -91,6 +93,17 @@ impl Timers {
             // Nor must a receiver.
             let _ = tokio::time::timeout(LAST_WITHIN, traces).await;
         }
+    }
+
+    /// Ends the watch of the disk, soon after this returns.
+    pub(super) fn end_watch(&self) {
+        self.stop_watch.cancel();
+    }
+}
+
+impl Drop for Timers {
+    fn drop(&mut self) {
+        self.end_watch();
     }
 }
 

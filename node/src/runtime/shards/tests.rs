@@ -139,6 +139,7 @@ impl Node {
             pressure,
             upkeep: Arc::new(UpkeepThread::start(disk, 0, || {}).unwrap()),
             upkeep_options: UpkeepOptions::default(),
+            unsynced: Arc::default(),
         };
         let (supervisor, _) = Actor::spawn(None, ShardsSupervisor, arguments.clone()).await.unwrap();
         let plan = ReplicaPlan::new(me, cluster, 50);
