@@ -2,6 +2,7 @@
 
 use crate::runtime::journal_threads::JournalHandle;
 use crate::runtime::system_clock as clock;
+use crate::runtime::worker_thread;
 use kvorum_core::clock::Nanos;
 use kvorum_core::disk::Disk;
 use kvorum_core::health::disk_watch::{DiskWatch, Observation};
@@ -10,6 +11,7 @@ use kvorum_core::limits::{DISK_LOOK_EVERY, DISK_STALL_FATAL, DISK_STALL_HAND_OVE
 use kvorum_core::routing::router::Router;
 use kvorum_protocol::report::DiskRoom;
 use std::sync::Arc;
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -32,8 +34,28 @@ pub struct WatchArguments {
 #[error("a sync has taken over {} s; the disk stalls", DISK_STALL_FATAL.as_secs())]
 pub struct DiskStalls;
 
+/// Starts the watch on a thread and a runtime of its own: it must see a disk that stalls also while the workers of the node's runtime
+/// wait for that disk. Nobody waits for the thread's end. `panicked` is called if it panics.
+///
+/// # Errors
+/// If the system gives no thread, or what the runtime needs.
+pub fn start(
+    arguments: WatchArguments,
+    failed: impl FnOnce(DiskStalls) + Send + 'static,
+    stop: CancellationToken,
+    panicked: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    let watch = move || {
+        runtime.block_on(run(arguments, failed, stop));
+        // A look may hang with the disk.
+        runtime.shutdown_background();
+    };
+    worker_thread::start("disk-watch", watch, panicked).map(drop)
+}
+
 /// Watches until `stop`, or until the disk has stalled for too long: then `failed` is called.
-pub async fn run(arguments: WatchArguments, failed: impl FnOnce(DiskStalls), stop: CancellationToken) {
+async fn run(arguments: WatchArguments, failed: impl FnOnce(DiskStalls), stop: CancellationToken) {
     let WatchArguments { router, disk, journal, pressure, headroom_bytes } = arguments;
     // A file system that does not say how large it is is taken for a large one.
     let total = ask(&disk, |disk| disk.total_bytes()).await.unwrap_or(u64::MAX);

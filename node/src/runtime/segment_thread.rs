@@ -69,6 +69,10 @@ impl SegmentSource for SpareSource {
         ready
     }
 
+    fn is_made(&self, shard: ShardId) -> bool {
+        matches!(self.shared.spares.lock().slots.get(&shard), Some(Spare::Made(_)))
+    }
+
     fn take(&self, shard: ShardId, number: u32, bytes: u32) -> Result<PreparedSegment, DiskError> {
         take_or_create(&*self.shared.disk, shard, number, bytes, self.shared.withdraw(shard))
     }
@@ -105,13 +109,14 @@ impl Shared {
 
     fn run(&self) {
         while let Some((shard, number, bytes)) = self.next_wanted() {
-            let made = PreparedSegment::create(&*self.disk, shard, number, bytes);
+            let mut made = PreparedSegment::create(&*self.disk, shard, number, bytes);
+            if let Ok(spare) = &mut made {
+                // It may wait for the disk, so nobody else waits for this.
+                spare.prefault();
+            }
             let mut spares = self.spares.lock();
             match made {
-                Ok(mut spare) => {
-                    spare.prefault();
-                    spares.slots.insert(shard, Spare::Made(Ok(spare)));
-                }
+                Ok(spare) => drop(spares.slots.insert(shard, Spare::Made(Ok(spare)))),
                 Err(error) => {
                     // Whoever needs the segment will try again and report what the disk says then.
                     tracing::debug!(%shard, number, %error, "no segment was prepared");
@@ -153,7 +158,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use kvorum_core::disk::memory::{Faults, MemoryDisk};
-    use kvorum_core::log::{ENTRY_OVERHEAD_BYTES, LogOptions, Position, ShardLog, erase};
+    use kvorum_core::log::{ENTRY_OVERHEAD_BYTES, InlineSource, LogOptions, Position, ShardLog, erase};
     use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
     use kvorum_protocol::{LogIndex, Term};
 
@@ -205,6 +210,23 @@ mod tests {
         let waits = std::thread::spawn(move || waiting.withdraw(SHARD).is_none());
         shared.give_up();
         assert!(waits.join().unwrap(), "it makes the segment itself");
+    }
+
+    #[test]
+    fn a_log_knows_whether_it_may_have_to_wait_for_its_next_segment() {
+        let (disk, source) = spares(&MemoryDisk::new());
+        let log = open(&disk, &source, None);
+        assert!(log.may_wait_for_segment(), "it is small, and nobody has made the next one");
+        source.prepare(SHARD, log.end().segment + 1, 16384);
+        while !source.is_made(SHARD) {
+            std::thread::yield_now();
+        }
+        assert!(!log.may_wait_for_segment());
+        source.forget(SHARD);
+        assert!(log.may_wait_for_segment());
+        let inline: Arc<dyn SegmentSource> = Arc::new(InlineSource::new(Arc::clone(&disk)));
+        drop(log);
+        assert!(!open(&disk, &inline, None).may_wait_for_segment(), "it makes each as it is asked for");
     }
 
     #[test]

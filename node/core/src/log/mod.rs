@@ -70,6 +70,9 @@ pub mod limits {
     pub const SCRUB_WINDOW_BYTES: u32 = 256 * 1024;
     /// How far ahead of the write position pages are made present.
     pub const PREFAULT_BYTES: u32 = 256 * 1024;
+    /// A log with less room than this in its active segment may need the next one at once: more than what a turn appends that takes no
+    /// large work.
+    pub const SEGMENT_AHEAD_BYTES: u32 = 512 * 1024;
 
     /// What a shard keeps free in its active segment when the disk has no room for the next one: for what an election
     /// writes, and half of it for removals. At most a quarter of the segment.

@@ -13,8 +13,8 @@ use super::data::{DataSegment, DataWriter};
 use super::entries::EntryPlace;
 use super::error::{Damage, LogError};
 use super::limits::{
-    PREFAULT_BYTES, RECENT_BYTES_MAX, RESERVE_BYTES, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_LIMIT, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_UNIT, VOTE_BYTES,
+    PREFAULT_BYTES, RECENT_BYTES_MAX, RESERVE_BYTES, SEGMENT_AHEAD_BYTES, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_LIMIT,
+    SEGMENT_BYTES_MAX, SEGMENT_BYTES_UNIT, VOTE_BYTES,
 };
 use super::manifest::{self, Base, Listed, LogStart, Manifest};
 use super::operations::{self, IndexSecret};
@@ -391,6 +391,11 @@ impl ShardLog {
 
     fn has_room(&self, bytes: u32) -> bool {
         self.writer.written() + bytes + SEAL_BYTES <= self.active.bytes()
+    }
+
+    /// Whether it may soon have to wait until its next segment is made.
+    pub fn may_wait_for_segment(&self) -> bool {
+        !self.has_room(SEGMENT_AHEAD_BYTES) && !self.options.source.is_made(self.shard)
     }
 
     /// Copies a record into the active segment, which has room for it, and makes it readable.

@@ -46,6 +46,12 @@ pub trait SegmentSource: Send + Sync {
     /// full the disk becomes in between. Blocks if it is not ready; costs no more than a look at the free space where that
     /// does not suffice.
     fn ready(&self, shard: ShardId, number: u32, bytes: u32) -> bool;
+    /// Whether the shard's next segment was made ahead, so that nobody waits for the disk who takes it. Never blocks. True where
+    /// segments are not made ahead: whoever takes one knows that it waits.
+    fn is_made(&self, shard: ShardId) -> bool {
+        let _ = shard;
+        true
+    }
     /// A new segment of this number and at least this size. Blocks if it is not ready.
     ///
     /// # Errors

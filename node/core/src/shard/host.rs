@@ -322,11 +322,12 @@ impl ShardHost {
         (self.inbox.queued(), self.tickets.len(), taken_bytes)
     }
 
-    /// Whether the turn that is due may take milliseconds: much has come in, or had a moment ago. Its host should not keep
-    /// others waiting for it.
+    /// Whether the turn that is due may take milliseconds: much has come in, or had a moment ago, or the log may have to wait for its
+    /// next segment. Its host should not keep others waiting for it.
     pub fn is_long_turn(&mut self) -> bool {
         let now = self.clock.monotonic();
-        if self.inbox.holds_large(LARGE_WORK_BYTES) || self.shard.awaits_long_turn() {
+        let waits_for_disk = self.shard.log().may_wait_for_segment();
+        if waits_for_disk || self.inbox.holds_large(LARGE_WORK_BYTES) || self.shard.awaits_long_turn() {
             self.long_turns_until = now.after_ms(LARGE_WORK_LINGER_MS);
         }
         now < self.long_turns_until

@@ -92,7 +92,7 @@ pub enum NodeError {
     /// An actor can't be started.
     #[error("can't start an actor: {0}")]
     Spawn(#[from] ractor::SpawnErr),
-    /// The threads that hash passwords can't be started.
+    /// The threads that hash passwords, or the one that watches the disk, can't be started.
     #[error("can't start a thread: {0}")]
     Thread(#[source] io::Error),
 }

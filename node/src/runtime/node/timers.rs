@@ -2,7 +2,7 @@
 
 use super::network::Network;
 use super::registry::Registry;
-use super::root::spawn_essential;
+use super::root::{if_panics, spawn_essential};
 use super::storage::Storage;
 use super::{NodeError, StartContext};
 use crate::audit::file::AuditFile;
@@ -57,8 +57,10 @@ impl Timers {
             // A full channel holds a reason already.
             let _ = stalls.try_send(NodeError::disk(stall));
         };
-        let watching = disk_loop::run(watch, on_stall, stop_watch.clone());
-        spawn_essential("the watch of the disk", watching, stop_watch.clone(), fatal.clone());
+        let panicked = if_panics("the watch of the disk", fatal);
+        if let Err(error) = disk_loop::start(watch, on_stall, stop_watch.clone(), panicked) {
+            let _ = fatal.try_send(NodeError::Thread(error));
+        }
         let ticking = tick(Arc::clone(&registry.router), Arc::clone(&network.door), config.tick(), stop.clone());
         spawn_essential("the ticker", ticking, stop.clone(), fatal.clone());
         match Arc::clone(registry.inspector.certificates()).follow(stop.clone()) {

@@ -262,9 +262,9 @@ async fn a_replica_that_is_replaced_leaves_and_one_that_has_ended_is_not_waited_
 }
 
 /// Notes why the supervisor of shards has failed.
-struct Outer;
+struct NotesFailure;
 
-impl Actor for Outer {
+impl Actor for NotesFailure {
     type Msg = ();
     type State = std::sync::mpsc::Sender<ActorProcessingErr>;
     type Arguments = std::sync::mpsc::Sender<ActorProcessingErr>;
@@ -290,7 +290,7 @@ impl Actor for Outer {
 async fn a_disk_that_fails_while_shards_stop_ends_the_process() {
     let node = Node::start().await;
     let (told, hears) = std::sync::mpsc::channel();
-    let (outer, _) = Actor::spawn(None, Outer, told).await.unwrap();
+    let (outer, _) = Actor::spawn(None, NotesFailure, told).await.unwrap();
     node.supervisor.link(outer.get_cell());
     node.follow(&node.ring);
     node.slow_one_begins().await;
