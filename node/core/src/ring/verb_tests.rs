@@ -112,7 +112,7 @@ fn a_drain_that_is_asked_for_again_later_begins_anew() {
 fn what_a_dead_node_leaves_does_not_wait_for_an_heir_that_can_take_nothing() {
     let ring = cluster(5, 16);
     let replaced = ring.with_node(node(2), |known| {
-        (known.state, known.heir) = (NodeState::Removing, Some(ring.slot_of(node(5)).unwrap()))
+        (known.state, known.heir) = (NodeState::Removing, Some(ring.slot_of(node(5)).unwrap()));
     });
     let dead = replaced.unwrap().with_node(node(2), |known| known.down = true).unwrap();
     let declined = Seen { declined: [(node(5), 0)].into(), ..silent(&dead, &[2], HOLD) };
