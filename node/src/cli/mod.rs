@@ -130,8 +130,16 @@ fn ended<E: Display>(result: Result<ExitCode, E>, exit: impl FnOnce(&E) -> Exit)
 
 /// Prints a line for the person at the terminal. A closed stdout is no reason to stop a cluster.
 pub fn say(line: impl Display) {
+    let _ = print(line);
+}
+
+/// Prints a line for whoever reads what the command is there to print, which may be a file.
+///
+/// # Errors
+/// It can't be written, or not all of it.
+pub(crate) fn print(line: impl Display) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush())
 }
 
 /// One flag per configuration field, made from the table of fields.

@@ -14,7 +14,9 @@ mod plan;
 mod tests;
 mod text;
 
-pub use plan::{FolderPlan, GivenUp, GroupLoss, PlanRefusal, PlannedReplica, RecoveryPlan, plan};
+pub use plan::{
+    FolderPlan, GivenUp, GroupLoss, PlanRefusal, PlanStanding, PlannedReplica, RecoveryPlan, UnreadReplica, plan,
+};
 
 use crate::folder::stored_id;
 use crate::log::Membership;

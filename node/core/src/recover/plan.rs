@@ -32,6 +32,32 @@ pub struct RecoveryPlan {
     pub untouched: usize,
     /// What is to be done in each folder.
     pub folders: Vec<FolderPlan>,
+    /// Replicas on nodes that are left of which nothing can be read. They count as lost. Plans that have none are as they were before
+    /// there was this list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<UnreadReplica>,
+}
+
+/// A replica of which a node holds files or a note, and of which nothing can be read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UnreadReplica {
+    /// The shard; 65535 is `meta`.
+    pub shard: u16,
+    /// The name of the node.
+    pub node: String,
+    /// Why nothing can be read.
+    pub problem: String,
+}
+
+/// What a folder's ring map says of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PlanStanding {
+    /// The map is older than the plan's: the plan is not carried out there yet.
+    Ahead,
+    /// The map is the plan's, or came of it.
+    Followed,
+    /// The map is as new as the plan's and did not come of it, as far as that can be told.
+    Contradicted,
 }
 
 /// A node that is given up.
@@ -145,8 +171,16 @@ pub enum PlanRefusal {
     )]
     NothingLost,
     /// Data is lost that nobody has said may be lost.
-    #[error("of shard {0} no replica is left: all its keys are lost. Say --empty-shards to begin it anew with nothing")]
-    EmptyShards(String),
+    #[error(
+        "of shard {shards} no replica is left: all its keys are lost. Say --empty-shards to begin it anew with nothing{}",
+        unread_of_empty(unread)
+    )]
+    EmptyShards {
+        /// The shards.
+        shards: String,
+        /// Replicas of them that are there and can't be read.
+        unread: Vec<UnreadReplica>,
+    },
     /// A mistake in this program, or a damaged report.
     #[error("the ring map that would come of it is invalid: {0}")]
     Ring(String),
@@ -254,7 +288,9 @@ impl<'a> Planning<'a> {
             return Err(PlanRefusal::NothingLost);
         }
         if !empty.is_empty() && !empty_shards {
-            return Err(PlanRefusal::EmptyShards(empty.join(", ")));
+            let mut unread = self.unread();
+            unread.retain(|unread| is_empty(&(&ShardId(unread.shard), &groups[&ShardId(unread.shard)])));
+            return Err(PlanRefusal::EmptyShards { shards: empty.join(", "), unread });
         }
         let mut loss = self.loss(&groups);
         self.place_empty(&groups, &mut loss);
@@ -275,6 +311,7 @@ impl<'a> Planning<'a> {
             lost,
             untouched,
             folders,
+            unread: self.unread(),
         };
         Ok(RecoveryPlan { id: plan.hash(), ..plan })
     }
@@ -289,6 +326,19 @@ impl<'a> Planning<'a> {
             Some(Candidate { node, report: found, reach, is_sound })
         };
         self.left.iter().filter_map(of_node).collect()
+    }
+
+    /// Replicas that count as lost, since nothing of them can be read.
+    fn unread(&self) -> Vec<UnreadReplica> {
+        let of_node = |(node, report): &(&'a RingNode, &'a FolderReport)| {
+            let unread = |replica: &ReplicaReport| {
+                let problem = replica.problem.clone().filter(|_| replica.reach.is_none())?;
+                self.ring.group(ShardId(replica.shard))?;
+                Some(UnreadReplica { shard: replica.shard, node: node.name.clone(), problem })
+            };
+            report.replicas.iter().filter_map(unread).collect::<Vec<_>>()
+        };
+        self.left.iter().flat_map(of_node).collect()
     }
 
     fn is_trusted(&self, node: &RingNode, report: &FolderReport) -> bool {
@@ -450,6 +500,14 @@ impl<'a> Planning<'a> {
     }
 }
 
+fn unread_of_empty(unread: &[UnreadReplica]) -> String {
+    let each = unread.iter().map(|unread| format!("shard {} on {} ({})", unread.shard, unread.node, unread.problem));
+    match each.collect::<Vec<_>>().join("; ") {
+        none if none.is_empty() => none,
+        each => format!(". Of these nothing can be read: {each}"),
+    }
+}
+
 fn given_up(node: &RingNode) -> GivenUp {
     let (name, client, peer) = (node.name.clone(), node.client.clone(), node.peer.clone());
     GivenUp { node: node.id, name, client, peer }
@@ -464,6 +522,18 @@ impl RecoveryPlan {
     /// What is to be done in a data folder; `None` if the plan does not speak of it.
     pub fn folder(&self, folder: FolderId) -> Option<&FolderPlan> {
         self.folders.iter().find(|planned| planned.folder == folder)
+    }
+
+    /// What a folder's ring map says of this plan. Nodes that the plan has given up never come back, so a map that has one of them did
+    /// not come of it. A map without a node that the plan keeps may come of another plan, or of a later removal: it counts as the former.
+    pub fn standing(&self, ring: Option<&RingMap>) -> PlanStanding {
+        let Some(ring) = ring.filter(|ring| ring.epoch >= self.ring.epoch) else { return PlanStanding::Ahead };
+        if ring.epoch == self.ring.epoch {
+            return if *ring == self.ring { PlanStanding::Followed } else { PlanStanding::Contradicted };
+        }
+        let has_gone = ring.nodes.iter().any(|node| self.gone.iter().any(|gone| gone.node == node.id));
+        let lacks_kept = self.folders.iter().any(|folder| ring.removed.contains(&folder.node));
+        if has_gone || lacks_kept { PlanStanding::Contradicted } else { PlanStanding::Followed }
     }
 
     fn hash(&self) -> String {

@@ -157,9 +157,43 @@ fn a_shard_of_which_nothing_is_left_begins_empty_if_that_is_said() {
         (1..=5).filter(|number| !left.contains(number)).map(|number| format!("node-{number}")).collect();
     let reports: Vec<FolderReport> = left.iter().map(|number| report(&ring, *number)).collect();
     let refused = plan(&reports, &lost, false);
-    assert!(matches!(&refused, Err(PlanRefusal::EmptyShards(shards)) if shards == "1"), "{refused:?}");
+    let none = |error: &PlanRefusal| *error == PlanRefusal::EmptyShards { shards: "1".to_owned(), unread: Vec::new() };
+    assert!(refused.as_ref().is_err_and(none), "{refused:?}");
     let made = plan(&reports, &lost, true).unwrap();
     assert_eq!(text(&made), include_str!("golden/empty_shard.txt"));
+}
+
+#[test]
+fn a_replica_that_can_not_be_read_is_named() {
+    let ring = ring(3);
+    let mut left = report(&ring, 2);
+    let replica = left.replicas.iter_mut().find(|replica| replica.shard == 1).unwrap();
+    (replica.problem, replica.reach) = (Some("a manifest is damaged".to_owned()), None);
+    let lost = gone(&["node-1", "node-3"]);
+    let refused = plan(&[left.clone()], &lost, false).unwrap_err().to_string();
+    assert!(refused.ends_with("Of these nothing can be read: shard 1 on node-2 (a manifest is damaged)"), "{refused}");
+    let made = plan(&[left], &lost, true).unwrap();
+    assert!(made.is_whole());
+    let line = "shard 1 on node-2 counts as lost, since nothing of it can be read: a manifest is damaged\n";
+    assert!(text(&made).contains(line), "{}", text(&made));
+}
+
+#[test]
+fn a_plan_knows_its_own_ring_map_from_that_of_another_plan() {
+    let ring = ring(5);
+    let reports: Vec<FolderReport> = [1, 2, 3].map(|number| report(&ring, number)).into();
+    let first = plan(&reports[..2], &gone(&["node-3", "node-4", "node-5"]), true).unwrap();
+    let second = plan(&reports, &gone(&["node-4", "node-5"]), false).unwrap();
+    assert_eq!(first.ring.epoch, second.ring.epoch);
+    let later = |plan: &RecoveryPlan| RingMap { epoch: plan.ring.epoch + 7, ..plan.ring.clone() };
+    for (plan, other) in [(&first, &second), (&second, &first)] {
+        assert_eq!(plan.standing(None), PlanStanding::Ahead);
+        assert_eq!(plan.standing(Some(&ring)), PlanStanding::Ahead);
+        assert_eq!(plan.standing(Some(&plan.ring)), PlanStanding::Followed);
+        assert_eq!(plan.standing(Some(&later(plan))), PlanStanding::Followed, "its cluster went on");
+        assert_eq!(plan.standing(Some(&other.ring)), PlanStanding::Contradicted);
+        assert_eq!(plan.standing(Some(&later(other))), PlanStanding::Contradicted);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A plan in words, for whoever has to decide whether to carry it out.
 
 use super::ReachReport;
-use super::plan::{FolderPlan, GroupLoss, RecoveryPlan};
+use super::plan::{FolderPlan, GroupLoss, RecoveryPlan, UnreadReplica};
 use kvorum_protocol::ShardId;
 use std::fmt;
 
@@ -30,6 +30,10 @@ impl fmt::Display for RecoveryPlan {
         )?;
         for lost in &self.lost {
             notes(f, lost)?;
+        }
+        for unread in &self.unread {
+            let UnreadReplica { shard, node, problem } = unread;
+            writeln!(f, "{} on {node} counts as lost, since nothing of it can be read: {problem}", group(*shard))?;
         }
         writeln!(f, "\n`kvorum recover apply` does this in each data folder:")?;
         self.folders.iter().try_for_each(|folder| on_folder(f, folder))

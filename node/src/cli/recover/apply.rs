@@ -3,24 +3,27 @@
 //! The order makes a crash at any moment harmless, and the command repeatable:
 //!
 //! ```text
-//! nothing has changed? ─► per group: whose files they are ─► its new base ─► amnesia ends ─► the ring map
+//! nothing has changed? ─► per group: whose files they are ─► its new base
+//!                      ─► other replicas are over ─► amnesia ends ─► the ring map
 //! ```
 //!
 //! The first step of a group takes its files from the replica that they were of. A node that is started in between follows its old ring
-//! map, and leaves such files alone, since they came with a later one. The ring map comes last: where it is, all is done.
+//! map, and leaves such files alone, since they came with a later one. Before amnesia ends, each replica that had it and does not go on
+//! is noted as over: by the old map it would vote. The ring map comes last: where it is, all is done.
 
 use super::{Durable, Place, RecoverError, keys};
 use crate::cli::verify::scratch::ScratchFileSystem;
 use crate::folder::{self, StartKind};
 use kvorum_core::disk::{Disk, FileDisk, RealDisk};
-use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, WantedReplica};
+use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, RetireReason, WantedReplica};
 use kvorum_core::journal::{self, ShardJournal};
 use kvorum_core::log::{InlineSource, Position};
 use kvorum_core::map_keeper;
-use kvorum_core::recover::{FolderPlan, PlannedReplica, RecoveryPlan};
+use kvorum_core::recover::{FolderPlan, PlanStanding, PlannedReplica, RecoveryPlan};
+use kvorum_core::ring::RingMap;
 use kvorum_core::sealing::Keyring;
 use kvorum_core::shard::remains::RemainsOptions;
-use kvorum_protocol::{LogIndex, ShardId, Term};
+use kvorum_protocol::{LogIndex, NodeId, ShardId, Term};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,19 +68,28 @@ pub fn apply(plan: &RecoveryPlan, path: &Path, key: Option<&str>) -> Result<Appl
     let inspected = folder::inspect(path);
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(path).map_err(|error| place.disk(error))?);
     let ring = map_keeper::read_copy(&*disk).map_err(|error| place.ring(error))?;
-    let epoch = ring.map_or(0, |ring| ring.epoch);
-    if epoch >= plan.ring.epoch {
-        return Ok(Applied::Before);
+    match plan.standing(ring.as_ref()) {
+        PlanStanding::Ahead => {}
+        PlanStanding::Followed => return Ok(Applied::Before),
+        PlanStanding::Contradicted => {
+            return Err(refused(
+                "is not the one that was applied here, or a node that it keeps was removed since: nothing was changed",
+            ));
+        }
     }
     if inspected.starts() != Some(planned.starts) {
         return Err(place.changed("its node was started"));
     }
     let boot = folder::boot_id().map_err(|error| RecoverError::File { path: "/proc".into(), error })?;
     let start = inspected.start_kind(owner.durability, &boot);
+    if start == StartKind::Amnesiac && !planned.heals {
+        return Err(place.changed("it has amnesia by now: the machine was started again"));
+    }
     let carrying = Carrying { place, plan, planned, keys, after_clean_stop: start == StartKind::AfterCleanStop };
     carrying.check(path)?;
     carrying.carry_out(&disk)?;
     if planned.heals {
+        carrying.end_others(&disk, ring.as_ref())?;
         folder::note_clean_stop(path, &boot)?;
     }
     map_keeper::write_copy(&*disk, &plan.ring).map_err(|error| carrying.place.disk(error))?;
@@ -143,6 +155,18 @@ impl Carrying<'_> {
     fn carry_out(&self, disk: &Arc<dyn Disk>) -> Result<(), RecoverError> {
         let opened = self.open(disk)?;
         self.planned.replicas.iter().try_for_each(|planned| self.go_on(&opened, planned))
+    }
+
+    /// Notes that the replicas which the folder holds by its own ring map, and which do not go on, are over.
+    fn end_others(&self, disk: &Arc<dyn Disk>, ring: Option<&RingMap>) -> Result<(), RecoverError> {
+        let files = ReplicaFiles::new(Arc::clone(disk), Arc::new(InlineSource::new(Arc::clone(disk))));
+        let held = ring.map(|ring| ring.held_by(NodeId(self.planned.node))).unwrap_or_default();
+        let goes_on = |shard: ShardId| self.planned.replicas.iter().any(|planned| planned.shard() == shard);
+        for (shard, replica) in held.into_iter().filter(|(shard, _)| !goes_on(*shard)) {
+            let reason = RetireReason::Distrusted { replica };
+            files.retire(shard, reason).map_err(self.place.log(shard))?;
+        }
+        Ok(())
     }
 
     fn go_on(&self, opened: &Opened<'_>, planned: &PlannedReplica) -> Result<(), RecoverError> {

@@ -5,16 +5,18 @@ use super::{Durable, Place, RecoverError, keys};
 use crate::cli::verify;
 use crate::cli::verify::scratch::ScratchFileSystem;
 use crate::folder::{self, StartKind};
-use kvorum_core::disk::{Disk, FileDisk};
+use kvorum_core::disk::{Disk, DiskError, FileDisk};
 use kvorum_core::folder::replica_files::{Noted, ReplicaFiles, note_name};
 use kvorum_core::journal::{self, ShardJournal};
-use kvorum_core::log::InlineSource;
+use kvorum_core::log::{InlineSource, LogError};
 use kvorum_core::map_keeper;
 use kvorum_core::recover::{FolderReport, RECOVERY_FORMAT, ReplicaReport};
 use kvorum_core::ring::RingMap;
 use kvorum_core::sealing::Keyring;
+use kvorum_core::shard::ShardError;
 use kvorum_core::shard::remains::RemainsOptions;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,6 +62,19 @@ pub fn inspect(path: &Path, key: Option<&str>) -> Result<FolderReport, RecoverEr
     })
 }
 
+/// Whether the files themselves are at fault, a sector that can't be read included. What the system refuses for another reason it may
+/// give the next time, and what another program has written is not lost.
+fn is_damage(error: &ShardError) -> bool {
+    match error {
+        ShardError::Log(LogError::Unsupported { .. } | LogError::DiskFull(_)) => false,
+        ShardError::Log(LogError::Disk(DiskError::Io { source, .. })) => {
+            source.kind() != io::ErrorKind::PermissionDenied
+        }
+        ShardError::Log(LogError::Disk(_)) => false,
+        _ => true,
+    }
+}
+
 struct Looking<'a> {
     place: Place<'a>,
     disk: &'a Arc<dyn Disk>,
@@ -99,7 +114,11 @@ impl Looking<'_> {
         let durable = journal.durable(shard).filter(|_| noted.is_none());
         let (opened, damage) = match options.open(id, durable) {
             Ok(opened) => (opened, None),
-            Err(damage) => (options.open(id, None).unwrap_or(None), Some(damage.to_string())),
+            Err(error) if !is_damage(&error) => return Err(self.place.shard(shard)(error)),
+            Err(damage) => match options.open(id, None) {
+                Err(error) if !is_damage(&error) => return Err(self.place.shard(shard)(error)),
+                opened => (opened.unwrap_or(None), Some(damage.to_string())),
+            },
         };
         let is_lost = opened.is_none().then(|| "its files are lost".to_owned());
         Ok(Some(ReplicaReport {
@@ -112,5 +131,21 @@ impl Looking<'_> {
 
     fn has_no_files(&self, shard: ShardId) -> Result<bool, RecoverError> {
         Ok(self.disk.list_segments(shard).map_err(|error| self.place.disk(error))?.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_for_now_is_no_damage() {
+        let system = |kind: io::ErrorKind| {
+            ShardError::Log(LogError::Disk(DiskError::new("open", "shards/00001", io::Error::from(kind))))
+        };
+        assert!(!is_damage(&system(io::ErrorKind::PermissionDenied)));
+        assert!(is_damage(&system(io::ErrorKind::Other)), "a sector that can't be read");
+        let exhausted = DiskError::new("open", "shards/00001", io::Error::from_raw_os_error(24));
+        assert!(!is_damage(&ShardError::Log(LogError::from(exhausted))), "no file descriptor is left");
     }
 }

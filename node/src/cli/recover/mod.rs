@@ -15,8 +15,8 @@ pub use apply::{Applied, apply};
 pub use inspect::inspect;
 
 use crate::cli::exit::Exit;
-use crate::cli::say;
 use crate::cli::verify::VerifyError;
+use crate::cli::{print, say};
 use crate::folder::FolderError;
 use crate::kek;
 use kvorum_core::disk::DiskError;
@@ -147,6 +147,9 @@ pub enum RecoverError {
         /// The folder.
         path: PathBuf,
     },
+    /// What the step says can't be written.
+    #[error("the output can't be written: {0}")]
+    Output(io::Error),
     /// A file that was named can't be read or written.
     #[error("{path}: {error}")]
     File {
@@ -225,13 +228,14 @@ impl RecoverVerb {
             Self::Inspect { folders, key } => {
                 for folder in folders {
                     let report = inspect(&folder, key.as_deref())?;
-                    say(serde_json::to_string(&report).expect("a report has a form in JSON"));
+                    print(serde_json::to_string(&report).expect("a report has a form in JSON"))
+                        .map_err(RecoverError::Output)?;
                 }
                 Ok(())
             }
             Self::Plan { reports, gone, out, empty_shards, ignore_answers } => {
                 let plan = planning::plan(&reports, &gone, empty_shards, ignore_answers)?;
-                say(plan.to_string().trim_end());
+                print(plan.to_string().trim_end()).map_err(RecoverError::Output)?;
                 match out {
                     Some(out) => planning::write(&plan, &out),
                     None => Ok(()),

@@ -9,7 +9,7 @@ mod tests;
 
 pub use report::{Effect, Finding, JournalReport, OwnerReport, Report, ShardReport, Verdict};
 
-use crate::cli::say;
+use crate::cli::print;
 use crate::kek;
 use kvorum_core::sealing::{KeyFailure, Keyring};
 use std::fs::{File, TryLockError};
@@ -55,6 +55,9 @@ pub enum VerifyError {
     /// What is sealed can't be opened.
     #[error("--key: {0}")]
     Keys(#[from] KeyFailure),
+    /// What was found can't be written.
+    #[error("the report can't be written: {0}")]
+    Output(io::Error),
     /// It can't be read.
     #[error("{path} can't be read: {error}")]
     Io {
@@ -74,11 +77,11 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
         None => verify(&args.folder)?,
         Some(source) => verify_with(&args.folder, &kek::of_verify(source, &args.folder)?)?,
     };
-    if args.json {
-        say(serde_json::to_string(&report).expect("a report has a form in JSON"));
-    } else {
-        say(report.to_string().trim_end());
-    }
+    let text = match args.json {
+        true => serde_json::to_string(&report).expect("a report has a form in JSON"),
+        false => report.to_string(),
+    };
+    print(text.trim_end()).map_err(VerifyError::Output)?;
     Ok(match report.verdict {
         Verdict::Sound => ExitCode::SUCCESS,
         Verdict::Damaged => ExitCode::from(DAMAGED),
