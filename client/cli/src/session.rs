@@ -15,6 +15,7 @@ use crate::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run
 use crate::terminal::{Terminal, Typed};
 use crate::text::duration;
 use crate::tools::{self, Bench};
+use crate::users;
 use crate::words;
 use kvorum_client::{Client, ConnectionError, Credentials, Error, Outcome, Tls};
 use std::io::{self, IsTerminal};
@@ -139,6 +140,15 @@ impl Session {
             // The time that a person took to answer is not the command's.
             began = Instant::now();
         }
+        let mut with_password = None;
+        if let Action::Users(asked) = action {
+            with_password = match users::with_password(asked) {
+                Ok(asked) => asked.map(Action::Users),
+                Err(problem) => return self.usage(&problem),
+            };
+            began = Instant::now();
+        }
+        let action = with_password.as_ref().unwrap_or(action);
         let result = self.perform(&self.bounded(&client, action, began.elapsed()), action);
         let exit = result.unwrap_or_else(|failure| self.fail(&failure, is_safe_to_repeat(action)));
         let took = began.elapsed();
@@ -435,9 +445,11 @@ fn say(printer: &mut Printer, screen: &mut Screen, output: &Output) -> io::Resul
 fn conclude(broken: Option<io::Error>, result: Result<Exit, Failure>) -> Result<Exit, Failure> {
     match broken {
         // Whoever read the output has seen enough.
-        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
-        Some(error) => Err(Failure::Output(error.to_string())),
-        None => result,
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe && result.is_ok() => {
+            Err(Failure::Output(error.to_string()))
+        }
+        // A command that failed says why, whatever became of its output.
+        _ => result,
     }
 }
 
@@ -448,6 +460,18 @@ mod tests {
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::signal::unix::{SignalKind, signal};
+
+    #[test]
+    fn a_command_that_failed_has_failed_though_nobody_reads_what_it_says() {
+        let broken = || Some(io::Error::from(io::ErrorKind::BrokenPipe));
+        let full = || Some(io::Error::from(io::ErrorKind::StorageFull));
+        let refused = Failure::Usage("there is no such node".to_owned());
+        assert_eq!(conclude(broken(), Ok(Exit::Ok)), Ok(Exit::Ok));
+        assert_eq!(conclude(broken(), Ok(Exit::NotFound)), Ok(Exit::NotFound));
+        assert_eq!(conclude(broken(), Err(refused.clone())), Err(refused.clone()));
+        assert_eq!(conclude(full(), Err(refused.clone())), Err(refused));
+        assert!(matches!(conclude(full(), Ok(Exit::Ok)), Err(Failure::Output(_))));
+    }
 
     #[test]
     fn ctrl_c_ends_the_attempt_to_connect() {

@@ -178,8 +178,24 @@ async fn hashed(password: String) -> String {
     hashing.expect("hashing does not panic")
 }
 
+/// The same with the password that it needs, read from where it comes from; `None` if it needs none. Waits for whoever types it.
+///
+/// # Errors
+/// There is no password, or none that can be used.
+pub(crate) fn with_password(action: &UserAction) -> Result<Option<UserAction>, String> {
+    let mut action = action.clone();
+    let (UserAction::Add { name, password, .. } | UserAction::Password { name, password }) = &mut action else {
+        return Ok(None);
+    };
+    if *password != NewPassword::None {
+        *password = NewPassword::Read(read(name, password)?);
+    }
+    Ok(Some(action))
+}
+
 fn read(name: &str, password: &NewPassword) -> Result<String, String> {
     let password = match password {
+        NewPassword::Read(password) => password.clone(),
         NewPassword::File(path) => read_file(path)?,
         NewPassword::None => String::new(),
         NewPassword::Asked => {
@@ -220,4 +236,25 @@ pub(crate) fn ask(prompt: &str) -> Result<String, String> {
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_read_once_and_before_the_command_begins() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "lovelace\n").unwrap();
+        let path = file.to_str().unwrap().to_owned();
+        let wanted = |password| UserAction::Password { name: "ada".to_owned(), password };
+        let read = with_password(&wanted(NewPassword::File(path.clone()))).unwrap().unwrap();
+        assert_eq!(read, wanted(NewPassword::Read("lovelace".to_owned())));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(with_password(&read), Ok(Some(read)));
+        assert!(with_password(&wanted(NewPassword::File(path))).is_err());
+        assert_eq!(with_password(&wanted(NewPassword::None)), Ok(Some(wanted(NewPassword::None))));
+        assert_eq!(with_password(&UserAction::List), Ok(None));
+    }
 }

@@ -33,6 +33,8 @@ pub(crate) enum NewPassword {
     Asked,
     /// A file holds it.
     File(String),
+    /// It is this one, which was read already.
+    Read(String),
     /// There is none.
     None,
 }
