@@ -3,7 +3,9 @@
 use crate::commands::{self, CLUSTER_VIEWS, COMMANDS, Verb};
 use crate::output::Format;
 use crate::words::Word;
-use clap::{Command, CommandFactory, Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use kvorum_client::limits::{DEADLINE_DEFAULT, IN_FLIGHT_DEFAULT};
 use kvorum_client::{Ack, Bytes, URL_DEFAULT};
 use std::ffi::{OsStr, OsString};
@@ -32,11 +34,14 @@ pub(crate) struct Args {
     #[arg(long, env = "KVORUM_USER", value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// The file that holds your password.
-    #[arg(long, env = "KVORUM_PASSWORD_FILE", value_name = "FILE", requires = "user")]
+    #[arg(long, env = "KVORUM_PASSWORD_FILE", value_name = "FILE")]
     pub(crate) password_file: Option<String>,
     /// The file that holds your token, if you have one instead; or KVORUM_TOKEN is it.
-    #[arg(long, env = "KVORUM_TOKEN_FILE", value_name = "FILE", conflicts_with = "user")]
+    #[arg(long, env = "KVORUM_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<String>,
+    /// The password in the environment is not this user's.
+    #[arg(skip)]
+    pub(crate) is_another: bool,
     /// Speak TLS, as with an address that begins with kvs://.
     #[arg(long, env = "KVORUM_TLS")]
     pub(crate) tls: bool,
@@ -171,14 +176,48 @@ impl Args {
     /// What clap says, help included.
     pub(crate) fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
-        let args = Self::try_parse_from(&arguments)?;
+        let args = Self::parse_settled(&arguments)?;
         let (front, command) = arguments.split_at(arguments.len() - args.command.len());
         let is_closed = front.last().is_some_and(|last| last == OPTIONS_END);
         let (command, options) = split_options(command, args.last_from_stdin);
         if is_closed || (options.is_empty() && command.len() == args.command.len()) {
             return Ok(args);
         }
-        Self::try_parse_from([front, &options, &[OPTIONS_END.into()], &command].concat())
+        Self::parse_settled(&[front, &options, &[OPTIONS_END.into()], &command].concat())
+    }
+
+    fn parse_settled(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(arguments)?;
+        let is_said = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let said = ["user", "password_file", "token_file"].map(is_said);
+        let mut args = Self::from_arg_matches(&matches)?;
+        args.settle_who(said, std::env::var("KVORUM_USER").ok().as_deref())
+            .map_err(|problem| Self::command().error(ErrorKind::ArgumentConflict, problem))?;
+        Ok(args)
+    }
+
+    /// Who the client is: what the command line says of it wins over the environment. `said` is whether the user, the file of a
+    /// password and that of a token stand on the command line; `usual` is the user of the environment, whose password is there.
+    fn settle_who(&mut self, said: [bool; 3], usual: Option<&str>) -> Result<(), &'static str> {
+        let [user_said, password_said, token_said] = said;
+        match (user_said || password_said, token_said) {
+            (true, true) => return Err("--token-file stands for a user; leave --user and --password-file out"),
+            (false, true) => (self.user, self.password_file) = (None, None),
+            (true, false) => self.token_file = None,
+            (false, false) if self.user.is_some() && self.token_file.is_some() => {
+                return Err("KVORUM_USER and KVORUM_TOKEN_FILE are both set; leave one of them out");
+            }
+            (false, false) => {}
+        }
+        if self.user.is_none() && self.password_file.is_some() {
+            return Err("the password's user is missing: --user NAME or KVORUM_USER");
+        }
+        let usual = usual.filter(|usual| !usual.is_empty());
+        self.is_another = user_said && usual.is_some_and(|usual| self.user.as_deref() != Some(usual));
+        if self.is_another && !password_said {
+            self.password_file = None;
+        }
+        Ok(())
     }
 
     /// How long a command may take.
@@ -456,6 +495,47 @@ mod tests {
             |line: &str| parsed(line).unwrap().words().iter().map(|word| word.text().into_owned()).collect::<Vec<_>>();
         assert_eq!(words("--hotkeys"), ["CLUSTER", "HOTKEYS"]);
         assert_eq!(words("--scan --prefix LIMIT"), ["SCAN", "LIMIT"]);
+    }
+
+    #[test]
+    fn the_password_of_the_environment_is_its_users() {
+        let set = |user: Option<&str>, password: Option<&str>, token: Option<&str>| Args {
+            user: user.map(str::to_owned),
+            password_file: password.map(str::to_owned),
+            token_file: token.map(str::to_owned),
+            ..Args::try_parse_from(["kvorum-cli"]).unwrap()
+        };
+        let settled = |mut args: Args, said, usual| {
+            let problem = args.settle_who(said, usual);
+            problem.map(|()| (args.user, args.password_file, args.token_file, args.is_another))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let (usual, file) = (Some("admin"), Some("secret"));
+        let user_said = [true, false, false];
+        assert_eq!(
+            settled(set(usual, file, None), [false; 3], usual),
+            Ok((text("admin"), text("secret"), None, false))
+        );
+        assert_eq!(settled(set(usual, file, None), user_said, usual), Ok((text("admin"), text("secret"), None, false)));
+        assert_eq!(settled(set(Some("ada"), file, None), user_said, usual), Ok((text("ada"), None, None, true)));
+        assert_eq!(
+            settled(set(Some("ada"), file, None), user_said, None),
+            Ok((text("ada"), text("secret"), None, false))
+        );
+        let both_said = [true, true, false];
+        assert_eq!(
+            settled(set(Some("ada"), file, None), both_said, usual),
+            Ok((text("ada"), text("secret"), None, true))
+        );
+        let token = Some("token");
+        assert_eq!(
+            settled(set(usual, file, token), [false, false, true], usual),
+            Ok((None, None, text("token"), false))
+        );
+        assert_eq!(settled(set(Some("ada"), None, token), user_said, None), Ok((text("ada"), None, None, false)));
+        assert!(settled(set(usual, None, token), [false; 3], usual).is_err());
+        assert!(settled(set(usual, None, token), [true, false, true], usual).is_err());
+        assert!(settled(set(None, file, None), [false, true, false], None).is_err());
     }
 
     #[test]

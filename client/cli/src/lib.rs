@@ -265,7 +265,7 @@ fn tls(args: &Args) -> Result<Option<Tls>, String> {
 /// Who the client is. What is secret comes from the environment, a file, or whoever sits at the terminal.
 fn credentials(args: &Args) -> Result<Option<Credentials>, String> {
     if let Some(user) = &args.user {
-        let password = match (&args.password_file, variable("KVORUM_PASSWORD")) {
+        let password = match (&args.password_file, variable("KVORUM_PASSWORD").filter(|_| !args.is_another)) {
             (Some(path), _) => users::read_file(path)?,
             (None, Some(password)) => password,
             (None, None) => users::ask(&format!("password of {user}: "))?,

@@ -199,7 +199,9 @@ fn exit_codes() -> Chapter {
 
 fn environment() -> Chapter {
     let parts = vec![
-        Text("Options win over variables. A password never stands on the command line, which others can read."),
+        Text(
+            "Options win over variables. The password of a variable is that of KVORUM_USER: for another --user you are asked. A password never stands on the command line, which others can read.",
+        ),
         terms(&[
             ("KVORUM_URL", "the cluster, as --url"),
             ("KVORUM_USER, KVORUM_PASSWORD, KVORUM_PASSWORD_FILE", "who you are; without the last two you are asked"),
