@@ -2,9 +2,9 @@
 //! outputs out.
 
 use crate::exit::Exit;
-use crate::output::{Cell, Output};
+use crate::output::{Cell, Output, key_cells};
 use crate::run::Emit;
-use crate::text::{duration, size, word};
+use crate::text::{duration, size};
 use futures_util::future::join_all;
 use kvorum_client::health;
 use kvorum_client::{
@@ -20,7 +20,10 @@ pub(crate) fn name(topology: &Topology, node: NodeId) -> String {
     known.map_or_else(|| node.to_string(), |info| info.name.clone())
 }
 
-/// The node that is meant by its name, its id or the beginning of it, or its address.
+/// Digits of an id's beginning that name a node: as many as CLUSTER NODES shows.
+const ID_DIGITS: usize = 8;
+
+/// The node that is meant by its name, its id or at least [`ID_DIGITS`] of its beginning, or its address.
 pub(crate) fn find_node(topology: &Topology, wanted: &str) -> Result<NodeId, String> {
     let is_meant = |info: &&NodeInfo| info.name == wanted || info.client_address == wanted;
     if let Some(info) = topology.nodes.iter().find(is_meant) {
@@ -29,7 +32,7 @@ pub(crate) fn find_node(topology: &Topology, wanted: &str) -> Result<NodeId, Str
     let by_id: Vec<_> =
         topology.nodes.iter().filter(|info| info.id.to_string().starts_with(&wanted.to_lowercase())).collect();
     match by_id.as_slice() {
-        [info] if !wanted.is_empty() => Ok(info.id),
+        [info] if wanted.len() >= ID_DIGITS => Ok(info.id),
         _ => {
             let names: Vec<_> = topology.nodes.iter().map(|info| info.name.as_str()).collect();
             Err(format!("there is no node \"{wanted}\"; there are {}", names.join(", ")))
@@ -180,7 +183,7 @@ pub(crate) fn nodes(topology: &Topology, statuses: &[NodeStatus], plan: Option<&
 /// A node's id, of which people see as much as [`find_node`] needs: in full it makes lines too long for a terminal.
 fn short_id(node: NodeId) -> Cell {
     let id = node.to_string();
-    let shown: String = id.chars().take(8).collect();
+    let shown: String = id.chars().take(ID_DIGITS).collect();
     Cell::shown(id, shown)
 }
 
@@ -228,22 +231,21 @@ pub(crate) fn hot_keys(topology: &Topology, statuses: &[NodeStatus]) -> Output {
         return Output::Note("no key stands out: none has 1 % of what its shard is asked".to_owned());
     }
     let row = |(node, hot): (NodeId, &HotKey)| {
-        let mut key = word(&hot.key);
-        if hot.key.len() < hot.key_bytes as usize {
-            key.push_str(&format!("… ({} bytes)", hot.key_bytes));
-        }
+        let [key, key_base64, key_bytes] = key_cells(&hot.key, hot.key_bytes.into());
         let share = f64::from(hot.share_permille) / 1000.0;
         vec![
             Cell::plain(if hot.writes { "write" } else { "read" }),
-            Cell::shown(key.clone(), key),
+            key,
             Cell::plain(hot.per_second),
             Cell::shown(share, format!("{:.1} %", share * 100.0)),
             Cell::plain(hot.shard.0),
             Cell::plain(name(topology, node)),
+            key_base64,
+            key_bytes,
         ]
     };
     Output::Table {
-        columns: &["operation", "key", "per_second", "share", "shard", "node"],
+        columns: &["operation", "key", "per_second", "share", "shard", "node", "key_base64", "key_bytes"],
         rows: hot.into_iter().map(row).collect(),
     }
 }
@@ -308,7 +310,7 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
         (
             "disk_free_bytes",
             match node.disk_free_bytes {
-                u64::MAX => Cell::shown(node.disk_free_bytes, "unknown".to_owned()),
+                u64::MAX => Cell::shown(serde_json::Value::Null, "unknown".to_owned()),
                 free => Cell::shown(free, size(free)),
             },
         ),
@@ -328,11 +330,34 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
 mod tests {
     use super::*;
     use kvorum_client::{ErrorCode, ServerError};
+    use kvorum_protocol::{ClusterId, Durability, Epoch};
     use uuid::Uuid;
 
     fn node(number: u128) -> NodeInfo {
         let (client_address, zone) = (String::new(), String::new());
         NodeInfo { id: NodeId(Uuid::from_u128(number)), name: format!("node-{number}"), client_address, zone }
+    }
+
+    #[test]
+    fn a_node_is_named_by_as_much_of_its_id_as_is_shown() {
+        let id = |text: &str| NodeId(Uuid::parse_str(text).unwrap());
+        let (first, second) = ("a1b2c3d4-0000-0000-0000-000000000001", "a1b2c3d4-0000-0000-0000-000000000002");
+        let mut topology = Topology {
+            epoch: Epoch(1),
+            cluster: ClusterId(Uuid::from_u128(9)),
+            durability: Durability::Fsync,
+            nodes: vec![NodeInfo { id: id(first), ..node(4) }],
+            shards: Vec::new(),
+        };
+        for wanted in ["node-4", first, "a1b2c3d4", "A1B2C3D4-0000"] {
+            assert_eq!(find_node(&topology, wanted), Ok(id(first)), "{wanted}");
+        }
+        for wanted in ["a", "a1b2c3d", "4", "a1b2c3d5"] {
+            assert!(find_node(&topology, wanted).is_err(), "{wanted}");
+        }
+        topology.nodes.push(NodeInfo { id: id(second), ..node(5) });
+        assert!(find_node(&topology, "a1b2c3d4").is_err(), "it may be either");
+        assert_eq!(find_node(&topology, second), Ok(id(second)));
     }
 
     /// What comes of it if these nodes answer, each with its number.

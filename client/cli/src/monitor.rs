@@ -4,7 +4,7 @@ use crate::cluster::find_node;
 use crate::console::complain;
 use crate::exit::Exit;
 use crate::live::thousands;
-use crate::output::{Cell, Output};
+use crate::output::{Cell, Output, whole_characters};
 use crate::records::bytes_field;
 use crate::run::{Emit, Failure};
 use crate::text::{one_line, printable, size, word};
@@ -151,14 +151,6 @@ fn line(node: &str, untold: u64, request: &SeenRequest) -> Output {
         ("untold_before", Cell::plain(untold)),
     ]);
     Output::Line { text, facts }
-}
-
-/// What is told of a key that was cut, without the part of a character at its end.
-fn whole_characters(key: &[u8], is_cut: bool) -> &[u8] {
-    match std::str::from_utf8(key) {
-        Err(error) if is_cut && error.error_len().is_none() => &key[..error.valid_up_to()],
-        _ => key,
-    }
 }
 
 /// The time of day of a Unix time, in UTC.

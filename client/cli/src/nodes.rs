@@ -162,7 +162,10 @@ pub(crate) async fn scale(
         client.admin().remove_node(node.id, false).await?;
     }
     for node in going {
-        wait_until_gone(client, node.id, &node.name, emit).await?;
+        let gone = wait_until_gone(client, node.id, &node.name, emit).await?;
+        if gone != Exit::Ok {
+            return Ok(gone);
+        }
         let ended = nodes.ask(NodeWish::AwaitEnd { node: node.name.clone() });
         match tokio::time::timeout(END_WITHIN, ended).await {
             Ok(ended) => drop(ended?),

@@ -1,16 +1,19 @@
 //! What operators ask of the cluster, carried out: nodes are found by their names, and what becomes of it is told.
 
+use crate::cluster::{find_node as find, name};
 use crate::exit::Exit;
 use crate::output::{Cell, Output};
 use crate::parse::{Asked, Manner};
 use crate::run::{Emit, Failure, find_node};
 use crate::standing;
 use kvorum_client::verdict::{about, verdict};
-use kvorum_client::{Client, ClusterVerb, EncryptVerb, NodeId, TokenWish};
+use kvorum_client::{Client, ClusterPlan, ClusterVerb, EncryptVerb, NodeId, NodeStanding, TokenWish};
 use std::time::Duration;
 
 /// How often a command that waits looks how far the cluster is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// So many looks in a row say that a node stays before that is believed: who answers the first may not have heard that it goes.
+const LOOKS_IT_STAYS: u32 = 3;
 
 /// Asks for it, and tells what becomes of it.
 ///
@@ -29,13 +32,15 @@ pub(crate) async fn ask(client: &Client, asked: &Asked, manner: Manner, emit: Em
         ClusterVerb::Remove { node, .. } | ClusterVerb::Replace { old: node, .. } => Some(*node),
         _ => None,
     };
+    let topology = client.topology().await?;
     client.admin().ask(verb).await?;
-    match (leaves, asked) {
-        (Some(node), Asked::Remove { node: name, .. } | Asked::Replace { old: name, .. }) if manner.waits => {
-            wait_until_gone(client, node, name, emit).await
-        }
+    match leaves {
+        Some(node) if manner.waits => wait_until_gone(client, node, &name(&topology, node), emit).await,
         _ => {
-            emit(Output::Note(done(asked)));
+            // Whoever has typed an id or an address sees whom that was.
+            let named =
+                |typed: &str| find(&topology, typed).map_or_else(|_| typed.to_owned(), |node| name(&topology, node));
+            emit(Output::Note(done(asked, named)));
             Ok(Exit::Ok)
         }
     }
@@ -102,16 +107,21 @@ async fn verb_of(client: &Client, asked: &Asked) -> Result<ClusterVerb, Failure>
     })
 }
 
-fn done(asked: &Asked) -> String {
+/// What has come of it. `named` gives the name of a node that was typed.
+fn done(asked: &Asked, named: impl Fn(&str) -> String) -> String {
     match asked {
-        Asked::Remove { node, .. } => format!("{node} gives what it holds to others, and ends when it holds nothing"),
-        Asked::Keep(node) => format!("{node} stays"),
-        Asked::Drain { node, absence } => {
-            format!("{node} hands over what it leads, and may be away for {}", about(*absence))
+        Asked::Remove { node, .. } => {
+            format!("{} gives what it holds to others, and ends when it holds nothing", named(node))
         }
-        Asked::Undrain(node) => format!("{node} is as any other again"),
-        Asked::Replace { old, new } => format!("{old} gives what it holds to {new}, and ends when it holds nothing"),
-        Asked::Set { node, .. } => format!("{node} is set; replicas follow"),
+        Asked::Keep(node) => format!("{} stays", named(node)),
+        Asked::Drain { node, absence } => {
+            format!("{} hands over what it leads, and may be away for {}", named(node), about(*absence))
+        }
+        Asked::Undrain(node) => format!("{} is as any other again", named(node)),
+        Asked::Replace { old, new } => {
+            format!("{} gives what it holds to {}, and ends when it holds nothing", named(old), named(new))
+        }
+        Asked::Set { node, .. } => format!("{} is set; replicas follow", named(node)),
         Asked::Pause(true) => "moves are paused; those that have begun end, and repair goes on".to_owned(),
         Asked::Pause(false) => "moves go on".to_owned(),
         Asked::Rate(Some(mb)) => format!("each node sends snapshots at {mb} MiB per second at most"),
@@ -128,7 +138,7 @@ fn done(asked: &Asked) -> String {
     }
 }
 
-/// Tells how far a node is with giving what it holds away, until it is gone.
+/// Tells how far a node is with giving what it holds away, until it is gone. Ends with [`Exit::Failed`] if somebody has it stay.
 pub(crate) async fn wait_until_gone(
     client: &Client,
     node: NodeId,
@@ -136,17 +146,23 @@ pub(crate) async fn wait_until_gone(
     emit: Emit<'_>,
 ) -> Result<Exit, Failure> {
     let mut told = None;
+    let mut looks_it_stays = 0;
     loop {
         let topology = client.topology().await?;
         let Some(at) = topology.nodes.iter().position(|info| info.id == node) else {
             emit(Output::Note(format!("{name} is removed")));
             return Ok(Exit::Ok);
         };
+        // Without a word of who speaks for the ring map it is not known, and there is less to say.
+        let plan = client.admin().plan(None).await.ok();
+        looks_it_stays = if plan.as_ref().is_some_and(|plan| stays(plan, node)) { looks_it_stays + 1 } else { 0 };
+        if looks_it_stays == LOOKS_IT_STAYS {
+            emit(Output::Note(format!("{name} stays")));
+            return Ok(Exit::Failed);
+        }
         let holds = topology.shards.iter().filter(|shard| shard.replicas.contains(&(at as u16))).count();
         if told.replace(holds) != Some(holds) {
             let all = topology.shards.len();
-            // Without a word of who speaks for the ring map there is nothing more to say.
-            let plan = client.admin().plan(None).await.ok();
             let health = verdict(&topology, &client.status().await?, plan.as_ref());
             let left = health.moves_end_in.map(|time| format!(", about {} left", about(time))).unwrap_or_default();
             for reason in plan.iter().flat_map(|plan| &plan.reasons) {
@@ -155,5 +171,55 @@ pub(crate) async fn wait_until_gone(
             emit(Output::Note(format!("{name} is to give replicas of {holds} of {all} shards{left}")));
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Whether a node is to stay, by the plan.
+fn stays(plan: &ClusterPlan, node: NodeId) -> bool {
+    plan.nodes.iter().any(|outlook| outlook.node == node && outlook.standing != NodeStanding::Removing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_client::NodeOutlook;
+    use kvorum_protocol::Epoch;
+    use uuid::Uuid;
+
+    #[test]
+    fn whoever_typed_an_id_sees_the_name() {
+        let named = |_: &str| "node-4".to_owned();
+        assert_eq!(done(&Asked::Keep("a1b2c3d4".to_owned()), named), "node-4 stays");
+        let remove = Asked::Remove { node: "a1b2c3d4".to_owned(), accept_fewer_zones: false };
+        assert!(done(&remove, named).starts_with("node-4 gives what it holds"));
+    }
+
+    #[test]
+    fn a_node_that_was_kept_stays() {
+        let node = |number| NodeId(Uuid::from_u128(number));
+        let outlook = |number, standing| NodeOutlook {
+            node: node(number),
+            standing,
+            down: false,
+            silent_ms: None,
+            ends_in_ms: None,
+        };
+        let plan = ClusterPlan {
+            epoch: Epoch(1),
+            level: 2,
+            next_level: None,
+            replication_factor: 3,
+            paused: false,
+            rate_mb: None,
+            meta: Vec::new(),
+            nodes: vec![outlook(1, NodeStanding::Removing), outlook(2, NodeStanding::Up)],
+            moves: Vec::new(),
+            leads: 0,
+            reasons: Vec::new(),
+            sealing: None,
+        };
+        assert!(!stays(&plan, node(1)), "it goes");
+        assert!(stays(&plan, node(2)));
+        assert!(!stays(&plan, node(3)), "it has gone");
     }
 }

@@ -1,7 +1,7 @@
 //! What a command has to say, and how it is said: to people, raw, as JSON lines, or as CSV. Pure: the time comes in as an
 //! argument.
 
-use crate::records::{csv_cell, csv_columns, csv_field, csv_text, json_line, records};
+use crate::records::{bytes_field, csv_cell, csv_columns, csv_field, csv_text, json_line, records};
 use crate::text::{duration, printable, word};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell as TableCell, ContentArrangement, Table, presets};
@@ -258,8 +258,13 @@ impl Printer {
                 std::iter::once(first).chain(lines).collect()
             }
             Output::Table { columns, rows } => {
-                let rows = rows.iter().map(|row| row.iter().map(|cell| cell.shown.clone()).collect());
-                self.fitting_table(columns, rows.collect())
+                let is_shown = |column: &&str| !FOR_MACHINES.contains(column);
+                let shown = |row: &Vec<Cell>| {
+                    let cells = columns.iter().zip(row).filter(|(column, _)| is_shown(column));
+                    cells.map(|(_, cell)| cell.shown.clone()).collect()
+                };
+                let heads: Vec<_> = columns.iter().copied().filter(is_shown).collect();
+                self.fitting_table(&heads, rows.iter().map(shown).collect())
             }
             Output::Line { text, .. } => format!("{text}\n"),
             Output::Text(text) => text.clone(),
@@ -458,6 +463,27 @@ fn natural_width(columns: &[&str], rows: &[Vec<String>]) -> usize {
 }
 
 /// A name as people read it: without its unit, which its value has.
+/// Columns that people see as part of the key.
+const FOR_MACHINES: [&str; 2] = ["key_base64", "key_bytes"];
+
+/// A key of so many bytes, of which the first are known, as a table has it: in `key`, `key_base64` and `key_bytes`.
+pub(crate) fn key_cells(key: &[u8], key_bytes: u64) -> [Cell; 3] {
+    let is_cut = (key.len() as u64) < key_bytes;
+    let known = whole_characters(key, is_cut);
+    let shown = if is_cut { format!("{}… ({key_bytes} bytes)", word(known)) } else { word(known) };
+    let (name, value) = bytes_field("key", "key_base64", known);
+    let (text, base64) = if name == "key" { (value, Value::Null) } else { (Value::Null, value) };
+    [Cell::shown(text, shown), Cell::plain(base64), Cell::plain(key_bytes)]
+}
+
+/// What is known of a key that was cut, without the part of a character at its end.
+pub(crate) fn whole_characters(key: &[u8], is_cut: bool) -> &[u8] {
+    match std::str::from_utf8(key) {
+        Err(error) if is_cut && error.error_len().is_none() => &key[..error.valid_up_to()],
+        _ => key,
+    }
+}
+
 fn label(name: &str) -> String {
     let units = ["_bytes", "_ms", "_us", "_ns"];
     units.iter().find_map(|unit| name.strip_suffix(unit)).unwrap_or(name).replace('_', " ")

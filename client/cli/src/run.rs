@@ -125,8 +125,10 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
             Err(Failure::Usage(nodes::only_with_host(action).unwrap_or_default().to_owned()))
         }
         Action::Shutdown(wanted) => {
-            client.admin().shutdown(find_node(client, wanted).await?).await?;
-            emit(Output::Note(format!("{wanted} is stopping")));
+            let topology = client.topology().await?;
+            let node = cluster::find_node(&topology, wanted).map_err(Failure::Usage)?;
+            client.admin().shutdown(node).await?;
+            emit(Output::Note(format!("{} is stopping", cluster::name(&topology, node))));
             Ok(Exit::Ok)
         }
         // The shell itself does these.
@@ -299,7 +301,7 @@ async fn transfer(client: &Client, shard: ShardId, wanted: &str, emit: Emit<'_>)
         return Err(Failure::Usage(format!("{wanted} holds no replica of shard {shard}")));
     }
     client.admin().transfer_leadership(shard, node).await?;
-    emit(Output::Note(format!("shard {shard} goes to {wanted}")));
+    emit(Output::Note(format!("shard {shard} goes to {}", cluster::name(&topology, node))));
     Ok(Exit::Ok)
 }
 

@@ -528,9 +528,10 @@ async fn the_largest_values_are_found() {
     assert_eq!(said(&url, &["--pipe"], &input).await.2, 0);
     let (raw, stderr, code) = said(&url, &["--bigkeys", "--prefix", "user:"], "").await;
     assert_eq!((stderr.as_str(), code, raw.lines().count()), ("", 0, 20));
-    assert_eq!(raw.lines().take(2).collect::<Vec<_>>(), ["63\t\tuser:63", "62\t\tuser:62"]);
+    assert_eq!(raw.lines().take(2).collect::<Vec<_>>(), ["63\t\tuser:63\t\t7", "62\t\tuser:62\t\t7"]);
     let (json, _, _) = said(&url, &["--bigkeys", "--json"], "").await;
-    assert_eq!(json.lines().next(), Some("{\"value_bytes\":99,\"expires_at_ms\":null,\"key\":\"z0\"}"));
+    let first = r#"{"value_bytes":99,"expires_at_ms":null,"key":"z0","key_base64":null,"key_bytes":2}"#;
+    assert_eq!(json.lines().next(), Some(first));
 }
 
 #[tokio::test]

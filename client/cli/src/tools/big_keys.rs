@@ -5,9 +5,9 @@ use super::Bench;
 use crate::cluster::keys;
 use crate::exit::Exit;
 use crate::live::{bar, thousands};
-use crate::output::{Cell, Output};
+use crate::output::{Cell, Output, key_cells};
 use crate::run::{Emit, Failure, now_ms};
-use crate::text::{duration, size, word};
+use crate::text::{duration, size};
 use kvorum_client::{Bytes, Entry};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -123,10 +123,7 @@ impl Seen {
     fn table(&self) -> Output {
         let largest = self.largest.clone().into_sorted_vec();
         let row = |Reverse(large): Reverse<Large>| {
-            let mut key = word(&large.key.0);
-            if large.key_bytes > large.key.0.len() as u64 {
-                key.push_str(&format!("… ({} bytes)", large.key_bytes));
-            }
+            let [key, key_base64, key_bytes] = key_cells(&large.key.0, large.key_bytes);
             let expiry = match large.expires_at_ms {
                 None => "never".to_owned(),
                 Some(at) => format!("in {}", duration(Duration::from_millis(at.saturating_sub(now_ms())))),
@@ -134,11 +131,13 @@ impl Seen {
             vec![
                 Cell::shown(large.bytes, size(large.bytes)),
                 Cell::shown(large.expires_at_ms, expiry),
-                Cell::shown(key.clone(), key),
+                key,
+                key_base64,
+                key_bytes,
             ]
         };
         Output::Table {
-            columns: &["value_bytes", "expires_at_ms", "key"],
+            columns: &["value_bytes", "expires_at_ms", "key", "key_base64", "key_bytes"],
             rows: largest.into_iter().map(row).collect(),
         }
     }
@@ -173,6 +172,7 @@ impl Seen {
 mod tests {
     use super::*;
     use kvorum_client::Version;
+    use serde_json::Value;
 
     fn seen(values: impl IntoIterator<Item = (String, usize)>) -> Seen {
         let mut seen = Seen::default();
@@ -206,5 +206,7 @@ mod tests {
         );
         let Output::Table { rows, .. } = seen.table() else { panic!("it is a table") };
         assert!(rows[0][2].shown.ends_with("c… (300 bytes)"), "{}", rows[0][2].shown);
+        let values: Vec<_> = rows[0][2..].iter().map(|cell| cell.value.clone()).collect();
+        assert_eq!(values, [Value::from("c".repeat(256)), Value::Null, Value::from(300)]);
     }
 }
