@@ -15,6 +15,7 @@ use kvorum_protocol::{ClusterId, NodeId};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::CertificateDer;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -151,6 +152,8 @@ impl CertVerbError {
 const NEXT_FOLDER: &str = "next";
 /// Where the old one lies from then on, for the records.
 const OLD_FOLDER: &str = "old";
+/// Where a node's new issuer lies until it is whole, within the node's folder.
+const FRESH_ISSUER_FOLDER: &str = "issuer.new";
 
 impl CertVerb {
     /// Does it.
@@ -255,6 +258,8 @@ fn rotate(step: RotateStep, dir: &Path) -> Result<(), CertVerbError> {
     match step {
         RotateStep::Begin => {
             if !is_begun {
+                // Of an exchange before, which was interrupted in the end.
+                remove_if_there(&next.join(ISSUED), |path| fs::remove_file(path))?;
                 cert::create_authority(&next)?;
             }
             let both = of(&authority)? + &of(&next)?;
@@ -275,8 +280,10 @@ fn rotate(step: RotateStep, dir: &Path) -> Result<(), CertVerbError> {
             say("every node's folder has a certificate of the new authority; so get all that are made from now on");
         }
         RotateStep::End => {
-            needs(is_begun && next.join(ISSUED).exists(), "issue")?;
-            let only = of(&next)?;
+            needs(next.join(ISSUED).exists(), "issue")?;
+            // After an interruption it may have its place already.
+            let is_moved = !next.join(cert::AUTHORITY_CERTIFICATE_FILE).exists();
+            let only = of(if is_moved { &authority } else { &next })?;
             for node in &nodes {
                 cert::write(&init::node_folder(dir, *node).join(cert::AUTHORITY_CERTIFICATE_FILE), &only, 0o644)?;
             }
@@ -309,22 +316,40 @@ fn issue_anew(dir: &Path, node: u16, cluster: ClusterId, next: &Path, both: &str
     issued.write(&folder)?;
     let key = folder.join(issuer::ISSUER_KEY_FILE);
     if key.exists() {
-        fs::remove_file(&key).map_err(|source| CertError::File { path: key.clone(), source })?;
-        issuer::create_issuer(next, &folder)?;
+        // The old one stays until the new one is whole: a node without an issuer lets nobody in.
+        let fresh = folder.join(FRESH_ISSUER_FOLDER);
+        remove_if_there(&fresh, |path| fs::remove_dir_all(path))?;
+        issuer::create_issuer(next, &fresh)?;
+        for file in [issuer::ISSUER_CERTIFICATE_FILE, issuer::ISSUER_KEY_FILE] {
+            rename(&fresh.join(file), &folder.join(file))?;
+        }
+        remove_if_there(&fresh, |path| fs::remove_dir_all(path))?;
     }
     Ok(())
 }
 
-/// The new authority takes the place of the old one.
+fn rename(from: &Path, to: &Path) -> Result<(), CertError> {
+    fs::rename(from, to).map_err(|source| CertError::File { path: from.to_owned(), source })
+}
+
+fn remove_if_there(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<(), CertError> {
+    match remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|source| CertError::File { path: path.to_owned(), source }),
+    }
+}
+
+/// The new authority takes the place of the old one. May be repeated after an interruption: each file of the old one is set aside before
+/// the new one takes its place, and the key comes last.
 fn retire(authority: &Path, next: &Path) -> Result<(), CertError> {
     let old = authority.join(OLD_FOLDER);
     cert::make_directory(&old)?;
-    let rename =
-        |from: PathBuf, to: PathBuf| fs::rename(&from, to).map_err(|source| CertError::File { path: from, source });
     for file in [cert::AUTHORITY_CERTIFICATE_FILE, cert::AUTHORITY_KEY_FILE] {
         if next.join(file).exists() {
-            rename(authority.join(file), old.join(file))?;
-            rename(next.join(file), authority.join(file))?;
+            if authority.join(file).exists() {
+                rename(&authority.join(file), &old.join(file))?;
+            }
+            rename(&next.join(file), &authority.join(file))?;
         }
     }
     fs::remove_dir_all(next).map_err(|source| CertError::File { path: next.to_owned(), source })
@@ -342,4 +367,39 @@ fn reload(path: &Path) -> Result<(), CertVerbError> {
     kill_process(process, Signal::HUP).map_err(|error| not_told(error.to_string()))?;
     say("the files are sound; the node reads them again, and its log says what becomes of it");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    /// An authority's folder with another one in `next`, whose certificates all nodes have.
+    fn issued() -> (TempDir, PathBuf, PathBuf) {
+        let folder = TempDir::new().unwrap();
+        let (authority, next) = (folder.path().join("ca"), folder.path().join("ca").join(NEXT_FOLDER));
+        for folder in [&authority, &next] {
+            cert::create_authority(folder).unwrap();
+        }
+        cert::write(&next.join(ISSUED), "", 0o644).unwrap();
+        (folder, authority, next)
+    }
+
+    #[test]
+    fn the_end_of_an_exchange_may_be_repeated_after_any_step() {
+        let files = [cert::AUTHORITY_CERTIFICATE_FILE, cert::AUTHORITY_KEY_FILE];
+        for done in 0..=4 {
+            let (_folder, authority, next) = issued();
+            let expected = files.map(|file| cert::read(&next.join(file)).unwrap());
+            let old = authority.join(OLD_FOLDER);
+            cert::make_directory(&old).unwrap();
+            let steps = files
+                .iter()
+                .flat_map(|file| [(authority.join(file), old.join(file)), (next.join(file), authority.join(file))]);
+            steps.take(done).for_each(|(from, to)| fs::rename(from, to).unwrap());
+            retire(&authority, &next).unwrap();
+            assert_eq!(files.map(|file| cert::read(&authority.join(file)).unwrap()), expected, "after {done} steps");
+            assert!(files.iter().all(|file| old.join(file).exists()) && !next.exists(), "after {done} steps");
+        }
+    }
 }

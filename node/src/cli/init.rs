@@ -259,6 +259,7 @@ pub fn run(args: InitArgs) -> Result<(), InitError> {
         if !args.if_absent {
             return Err(InitError::Exists(args.dir));
         }
+        auth::refuse_less(&args.dir, args.auth.as_deref() == Some("required"), args.tls.unwrap_or_default())?;
         say(format_args!("{} holds cluster {} already", args.dir.display(), shape.cluster_id));
         return Ok(());
     }

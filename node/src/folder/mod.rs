@@ -21,9 +21,9 @@ use crate::cli::exit::Exit;
 use kvorum_core::formats::{self, FormatError, UnsupportedVersion};
 use kvorum_protocol::{ClusterId, Durability, FolderId, NodeId};
 use record::Record;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -155,7 +155,8 @@ fn holder(process: &Option<u32>) -> String {
     process.map_or("another process".to_owned(), |process| format!("process {process}"))
 }
 
-/// The process that uses a data folder, if one does, and has said so.
+/// The process that uses a data folder, if one does, has said so, and can be seen to have the lock's file open. A number that another
+/// program has by now, or that is of another machine or container, names no process.
 ///
 /// # Errors
 /// The folder can't be looked at.
@@ -167,9 +168,17 @@ pub fn process_of(path: &Path) -> io::Result<Option<i32>> {
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
             (&mut file).take(32).read_to_string(&mut text)?;
-            Ok(text.trim().parse().ok())
+            let lock = file.metadata()?;
+            Ok(text.trim().parse().ok().filter(|process| has_open(*process, &lock)))
         }
     }
+}
+
+/// Whether a process of this machine has a file open, as far as this one may know.
+fn has_open(process: i32, file: &Metadata) -> bool {
+    let mut opened = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let is_file = |opened: Metadata| (opened.dev(), opened.ino()) == (file.dev(), file.ino());
+    opened.any(|entry| fs::metadata(entry.path()).is_ok_and(is_file))
 }
 
 impl DataFolder {

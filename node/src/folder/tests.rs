@@ -154,6 +154,18 @@ fn starts_are_counted_whichever_copy_is_damaged_and_never_anew() {
 }
 
 #[test]
+fn only_a_process_that_has_the_lock_open_is_named() {
+    let place = TempDir::new().unwrap();
+    let path = place.path();
+    let lock = lock(path).unwrap();
+    assert_eq!(process_of(path).unwrap(), i32::try_from(std::process::id()).ok());
+    fs::write(path.join(LOCK), "1\n").unwrap();
+    assert_eq!(process_of(path).unwrap(), None, "somebody else's process");
+    drop(lock);
+    assert_eq!(process_of(path).unwrap(), None);
+}
+
+#[test]
 fn a_byte_that_flips_in_the_lock_is_not_noticed() {
     let folder = TempDir::new().unwrap();
     open(&folder, owner(Durability::Fsync), "boot").unwrap().stop_clean().unwrap();

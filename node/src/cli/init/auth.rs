@@ -2,8 +2,8 @@
 
 use super::{InitError, Shape, listen_at};
 use crate::auth::cert::{self, AUTHORITY_CERTIFICATE_FILE, ClusterAuthority};
-use crate::cli::say;
-use crate::config::TlsDoors;
+use crate::cli::{say, start};
+use crate::config::{AuthMode, TlsDoors};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kvorum_core::auth::table::ADMIN;
@@ -101,6 +101,33 @@ pub(super) fn lay_out(dir: &Path, authority: &Path, shape: &Shape, auth: Option<
     Ok(format!("{table}{about}\nbootstrap_verifier = \"{verifier}\"\n"))
 }
 
+/// Refuses a cluster that lets more in than the flags say, by the configuration of its first node: whoever gave them would take it for a
+/// closed one. One that lets less in stays as it is.
+///
+/// # Errors
+/// `Differs`; a configuration that can't be read.
+pub(super) fn refuse_less(dir: &Path, wants_login: bool, doors: TlsDoors) -> Result<(), InitError> {
+    if !wants_login && doors == TlsDoors::default() {
+        return Ok(());
+    }
+    let Some(first) = super::nodes_in(dir)?.first().copied() else { return Ok(()) };
+    let path = super::config_path(dir, first);
+    let config =
+        start::load(Some(&path), Vec::new()).map_err(|errors| InitError::Shape { path, detail: errors.to_string() })?;
+    let differs = |flag, found: String, wanted: String| InitError::Differs { dir: dir.to_owned(), flag, found, wanted };
+    if wants_login && config.auth.mode == AuthMode::Open {
+        return Err(differs("auth", "open".to_owned(), "required".to_owned()));
+    }
+    let has = config.tls.doors;
+    let lacks = [
+        doors.client && !has.client,
+        doors.http && !has.http,
+        doors.resp && !has.resp,
+        doors.resp_cluster && !has.resp_cluster,
+    ];
+    if lacks.contains(&true) { Err(differs("tls", has.to_string(), doors.to_string())) } else { Ok(()) }
+}
+
 /// Tells how clients log in.
 pub(super) fn tell(dir: &Path, is_local: bool, doors: TlsDoors) {
     let password = dir.join(ADMIN_FOLDER).join(ADMIN_PASSWORD_FILE);
@@ -113,5 +140,35 @@ pub(super) fn tell(dir: &Path, is_local: bool, doors: TlsDoors) {
         }
     } else if !is_local {
         say("everybody who reaches these nodes may do everything");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Purpose, ShapeFlags, create};
+    use super::*;
+    use tempfile::TempDir;
+
+    #[test]
+    fn a_cluster_that_lets_more_in_than_the_flags_say_is_refused() {
+        let all = doors("all").unwrap();
+        let refused = |access: NewAccess, wants_login: bool, wanted: TlsDoors| {
+            let folder = TempDir::new().unwrap();
+            let shape = ShapeFlags::default().resolve().unwrap();
+            create(folder.path(), &shape, Purpose::Development, access).unwrap();
+            match refuse_less(folder.path(), wants_login, wanted) {
+                Err(InitError::Differs { flag, found, .. }) => Some((flag, found)),
+                Err(other) => panic!("{other}"),
+                Ok(()) => None,
+            }
+        };
+        let none = TlsDoors::default();
+        let open = NewAccess { auth: Some(NewAuth::Open), doors: none };
+        let closed = NewAccess { auth: Some(NewAuth::Required), doors: all };
+        assert_eq!(refused(open, true, none), Some(("auth", "open".to_owned())));
+        assert_eq!(refused(open, false, all), Some(("tls", "off".to_owned())));
+        assert_eq!(refused(open, false, none), None);
+        assert_eq!(refused(closed, true, all), None);
+        assert_eq!(refused(closed, false, doors("http").unwrap()), None, "more doors do no harm");
     }
 }
