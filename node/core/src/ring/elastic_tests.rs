@@ -428,6 +428,26 @@ fn a_live_voter_of_the_map_is_removed_although_a_node_that_holds_none_of_it_is_l
 }
 
 #[test]
+fn the_group_of_the_map_is_not_thinned_out_by_a_removal_while_others_are_lost() {
+    // Two of four would be left, and two ask for one voter.
+    let ring = cluster(4, 1);
+    let other = (1..=4).find(|number| ring.replica_on(ShardId::META, node(*number)).is_none()).unwrap();
+    let removed = holders(&ring, ShardId::META).into_iter().find(|number| *number != 1).unwrap();
+    let rested = rest_without(ring.with_state(node(removed), NodeState::Removing).unwrap(), &[other]);
+    assert_eq!(rested.meta.replicas.len(), 3);
+    // Two of five voters are lost, a third one is to go, and the sixth node can take one place.
+    let ring = cluster(6, 1);
+    let mut voters = holders(&ring, ShardId::META);
+    voters.retain(|number| *number != 1);
+    let of_shard = holders(&ring, ShardId(0));
+    voters.sort_by_key(|number| of_shard.contains(number));
+    let removing = ring.with_state(node(voters[3]), NodeState::Removing).unwrap();
+    let rested = rest_without(removing, &voters[..2]);
+    assert!(!rested.has_node(node(voters[3])), "{:?}", rested.meta);
+    assert_eq!(rested.meta.replicas.len(), 3);
+}
+
+#[test]
 fn a_move_of_a_voter_of_the_map_ends_although_its_target_is_lost_and_nobody_else_is_there() {
     let ring = cluster(6, 4);
     let other = (1..=6).find(|number| ring.replica_on(ShardId::META, node(*number)).is_none()).unwrap();

@@ -15,6 +15,9 @@ use crate::seeded::{Bug, planted};
 use kvorum_protocol::{MovePurpose, NodeId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The ring map's group is never made smaller than this, but by an operator's word.
+const META_VOTERS_MIN: u8 = 3;
+
 /// A node that takes replicas has been connected for this long: one that flaps is given nothing.
 pub const RECEIVER_CONNECTED_MS: u64 = 5_000;
 
@@ -295,12 +298,19 @@ fn place_meta(
         candidate.eligible |= !is_removed(node);
     }
     let before = std::slice::from_ref(&holders);
-    let mut placed = place(&stays, 1, wanted, before);
-    if placed.is_err() && removes {
-        // It has nowhere to go: the group has as many voters as those ask for that are left.
-        placed = place(&stays, 1, meta_replication_factor(left), before);
+    let kept = place(&stays, 1, wanted, before);
+    // A voter that is to go does not go while the others that are alive are no majority of what the group would be.
+    let goes = kept.as_ref().is_ok_and(|placed| {
+        let voters = &placed[0];
+        let alive = voters.iter().filter(|at| standings[usize::from(**at)].eligible).count();
+        alive.saturating_sub(1) > voters.len() / 2
+    });
+    let fewer = meta_replication_factor(left);
+    if removes && !goes && fewer >= META_VOTERS_MIN {
+        // The group has as many voters then as those ask for that are left.
+        return Ok(place(candidates, 1, fewer, before).or(kept).unwrap_or_else(|_| vec![holders]));
     }
-    Ok(placed.unwrap_or_else(|_| vec![holders]))
+    Ok(kept.unwrap_or_else(|_| vec![holders]))
 }
 
 /// Where the replicas of all shards should be. A cluster that was recovered from a loss may have too few nodes for its replication
