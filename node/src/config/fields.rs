@@ -111,7 +111,7 @@ fields! {
     AUTH_INSECURE_OPEN: "auth.insecure_open", "true or false", Some("false"),
         "Let everybody do everything at addresses that other machines can reach, too";
     AUTH_BOOTSTRAP_PASSWORD_FILE: "auth.bootstrap_password_file", "the path of a file", None,
-        "Holds the first password of the user admin; it counts only while the cluster has no table of users";
+        "Holds the first password of the user admin; it counts only while the cluster has no table of users. A node that has seen one starts without the file";
     AUTH_BOOTSTRAP_VERIFIER: "auth.bootstrap_verifier", "a verifier of a password, such as SCRAM-SHA-256$100000:<salt>$<stored key>:<server key>", None,
         "The same, of which only the verifier is known here: kvorum init writes it";
     LIMITS_ADDRESS_REQUESTS: "limits.address_requests_per_s", "a number from 0 to 4294967295", Some("0"),
