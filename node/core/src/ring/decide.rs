@@ -223,19 +223,17 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
     if !seen.places {
         return waits;
     }
-    let wanted = rebalance::wanted_of(ring, seen);
-    // While there is no place for all, what has one does not wait for the rest.
-    let usable = wanted.clone().unwrap_or_else(|_| rebalance::wanted_in_part(ring, seen));
-    match (rebalance::next_steps(ring, seen, &usable), wanted) {
+    let (wanted, without_place) = rebalance::wanted_or_part(ring, seen);
+    match (rebalance::next_steps(ring, seen, &wanted), without_place) {
         (Some((next, steps)), _) => MapDecision::Change(Box::new(next), Change::Steps(steps)),
-        (None, Ok(_)) => waits,
+        (None, None) => waits,
         // A cluster that has always been like that has nothing to move.
-        (None, Err(_))
+        (None, Some(_))
             if waits != MapDecision::Rest || ring.nodes.iter().all(|node| node.state != NodeState::Removing) =>
         {
             waits
         }
-        (None, Err(why)) => MapDecision::Blocked(why),
+        (None, Some(why)) => MapDecision::Blocked(why),
     }
 }
 
@@ -325,10 +323,10 @@ impl Seen {
     /// moves, they are one of each set of voters that it may have on its way.
     pub(super) fn has_quorum(&self, ring: &RingMap, shard: ShardId, counts: impl Fn(NodeId) -> bool) -> bool {
         let Some(group) = ring.group(shard) else { return false };
-        let sets = group.possible_voters();
-        let target = [group.replicas.clone()];
-        let counted = if planted(Bug::MovingCountedAsMoved) { &target[..] } else { &sets };
-        counted.iter().all(|voters| self.is_majority(ring, shard, voters, &counts))
+        if planted(Bug::MovingCountedAsMoved) {
+            return self.is_majority(ring, shard, &group.replicas, &counts);
+        }
+        group.possible_voters().iter().all(|voters| self.is_majority(ring, shard, voters, &counts))
     }
 
     /// Whether the group may have a majority that is there and well, as far as the map tells: one that moves has any of several sets

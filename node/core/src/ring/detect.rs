@@ -114,7 +114,7 @@ impl NodeWatch {
         self.tokens = ring.tokens.iter().map(|token| since(TokenId(token.id))).collect();
         let moving_before = std::mem::take(&mut self.moving);
         for (shard, group) in ring.group_ids().zip(ring.groups()).filter(|(_, group)| group.is_moving()) {
-            let newcomer = group.newcomer().and_then(|held| ring.node_at(held.node)).map(|node| NodeId(node.id));
+            let newcomer = taker(ring, group);
             let taken_in = newcomer.and_then(|node| heard.coming.get(&(shard, node)).copied());
             let begun =
                 Moving { of: group.since, since: now, taken_in, changed_at: now, has_begun: false, begun_anew: 0 };
@@ -126,9 +126,8 @@ impl NodeWatch {
         self.wait_for_senders(now, ring);
         for (shard, moving) in &self.moving {
             if now.ms_since(moving.changed_at) >= MOVE_IDLE_MAX_MS {
-                let newcomer = ring.group(*shard).and_then(ShardGroup::newcomer);
-                let node = newcomer.and_then(|held| ring.node_at(held.node)).map(|node| NodeId(node.id));
-                self.declined.extend(node.map(|node| (node, now)));
+                let newcomer = ring.group(*shard).and_then(|group| taker(ring, group));
+                self.declined.extend(newcomer.map(|node| (node, now)));
             }
         }
         self.declined.retain(|_, at| now.ms_since(*at) < DECLINED_FOR_MS);
@@ -201,6 +200,11 @@ impl NodeWatch {
     pub fn steady(&self, now: Nanos) -> BTreeMap<NodeId, u64> {
         self.of.iter().filter_map(|(node, sight)| Some((*node, now.ms_since(sight.since?)))).collect()
     }
+}
+
+/// The node of a group's newcomer.
+fn taker(ring: &RingMap, group: &ShardGroup) -> Option<NodeId> {
+    group.newcomer().and_then(|held| ring.node_at(held.node)).map(|node| NodeId(node.id))
 }
 
 #[cfg(test)]

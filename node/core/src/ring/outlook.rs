@@ -20,8 +20,7 @@ const MOVE_LONG_MS: u64 = 600_000;
 /// Cost: that of a placement, [`super::place`].
 pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
     let mut reasons = Vec::new();
-    let wanted = rebalance::wanted_of(ring, seen);
-    let usable = wanted.clone().unwrap_or_else(|_| rebalance::wanted_in_part(ring, seen));
+    let (Wanted(wanted), without_place) = rebalance::wanted_or_part(ring, seen);
     let mut moves = Vec::new();
     let mut leads = 0;
     for (at, (shard, group)) in ring.group_ids().zip(ring.groups()).enumerate() {
@@ -30,19 +29,18 @@ pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
             reasons.extend(takes_long(ring, seen, shard, group));
             continue;
         }
-        let Wanted(slots) = &usable;
-        let to_come = to_come(ring, shard, group, &slots[at]);
+        let to_come = to_come(ring, shard, group, &wanted[at]);
         if let Some(planned) = to_come.first()
             && let Some(why) = waits_for(ring, seen, shard, planned)
         {
             reasons.push(reason(planned.purpose == MovePurpose::Repair, why));
         }
-        if to_come.is_empty() && group.replicas.first().map(|held| held.node) != slots[at].first().copied() {
+        if to_come.is_empty() && group.replicas.first().map(|held| held.node) != wanted[at].first().copied() {
             leads += 1;
         }
         moves.extend(to_come);
     }
-    if let Err(why) = &wanted
+    if let Some(why) = &without_place
         && ring.nodes.iter().any(|node| node.state == NodeState::Removing || node.down)
     {
         let of_repair = ring.nodes.iter().any(|node| node.down);

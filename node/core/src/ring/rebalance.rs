@@ -167,7 +167,7 @@ pub(super) fn given_up_after_ms(ring: &RingMap, seen: &Seen, node: &RingNode) ->
 ///
 /// # Errors
 /// If there is no placement on the nodes that may hold something.
-pub fn wanted_of(ring: &RingMap, seen: &Seen) -> Result<Wanted, PlacementError> {
+fn wanted_of(ring: &RingMap, seen: &Seen) -> Result<Wanted, PlacementError> {
     let stuck: BTreeSet<u64> =
         ring.group_ids().filter_map(|shard| seen.stuck(ring, shard)).map(|held| held.replica).collect();
     // Only if there is no other way do replicas go to disks that have no room but for repairs.
@@ -180,10 +180,18 @@ pub fn wanted_of(ring: &RingMap, seen: &Seen) -> Result<Wanted, PlacementError> 
     wanted(ring, &roomy).or_else(|_| wanted(ring, &all))
 }
 
+/// Where everything should be; and if there is no place for all, why: then what has a place does not wait for the rest.
+pub fn wanted_or_part(ring: &RingMap, seen: &Seen) -> (Wanted, Option<PlacementError>) {
+    match wanted_of(ring, seen) {
+        Ok(wanted) => (wanted, None),
+        Err(why) => (wanted_in_part(ring, seen), Some(why)),
+    }
+}
+
 /// Where replicas should be that are lost, while there is no place for all: each shard by itself, if it has one. The others stay as they are.
 ///
 /// Cost: O(shards × nodes).
-pub fn wanted_in_part(ring: &RingMap, seen: &Seen) -> Wanted {
+fn wanted_in_part(ring: &RingMap, seen: &Seen) -> Wanted {
     let standings = standings(ring, seen);
     let Sites { candidates, meta, shards } = sites(ring, &standings, &BTreeSet::new());
     let is_lost = |at: &u16| !candidates[usize::from(*at)].eligible;
